@@ -1,0 +1,1 @@
+"""Datasets: reading the formats that people have them in, and splitting them."""

@@ -1,0 +1,106 @@
+"""Image classification: what the image tasks share. The data lives on the device as one tensor a split."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nasengine import Split, Task
+
+from ..data.images import Images, ImageSplits
+
+EVALUATION_BATCH = 512
+
+
+class ImageClassification(Task):
+    """Cross-entropy and accuracy on images that fit into memory, standardised by the training data's mean and
+    standard deviation of each channel. No loader processes: a batch is one index into a tensor."""
+
+    @abstractmethod
+    def read(self) -> ImageSplits:
+        """The data. Called once, when it is first needed. Raises DataError."""
+
+    @cached_property
+    def splits(self) -> ImageSplits:
+        return self.read()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self.splits.train.pixels.shape[1:]
+
+    @property
+    def classes(self) -> int:  # type: ignore[override]
+        return len(self.splits.names)
+
+    @property
+    def found(self) -> str:  # type: ignore[override]
+        return self.splits.found
+
+    @cached_property
+    def statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel of the training pixels."""
+        pixels = self.splits.train.pixels
+        mean = pixels.mean((0, 2, 3), dtype=np.float64)
+        deviation = pixels.std((0, 2, 3), dtype=np.float64)
+        return mean.tolist(), np.where(deviation > 0, deviation, 1.0).tolist()
+
+    def to(self, device: torch.device) -> None:
+        mean, deviation = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in self.statistics)
+        self._mean, self._deviation = mean.to(device), deviation.to(device)
+        parts: dict[str, Images] = {name: getattr(self.splits, name) for name in ("train", "valid", "test")}
+        self._pixels = {name: torch.from_numpy(part.pixels).to(device) for name, part in parts.items()}
+        self._labels = {name: torch.from_numpy(part.labels).to(device) for name, part in parts.items()}
+
+    def train_batches(
+        self, batch_size: int, generator: torch.Generator, part: tuple[float, float] = (0.0, 1.0)
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        count = len(self._labels["train"])
+        start, end = round(part[0] * count), max(round(part[1] * count), round(part[0] * count) + 1)
+        order = start + torch.randperm(end - start, generator=generator)
+        for indices in order.to(self._labels["train"].device).split(batch_size):  # type: ignore[no-untyped-call]
+            if len(indices) > 1 or len(order) == 1:  # batch normalisation needs two examples
+                yield self._batch("train", indices)
+
+    def valid_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self._in_order("valid")
+
+    def test_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self._in_order("test")
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
+        return functional.cross_entropy(model(images), labels)
+
+    @torch.no_grad()
+    def metrics(self, model: nn.Module, split: Split) -> Mapping[str, float]:
+        """`accuracy` (a fraction) and `loss` (mean cross-entropy)."""
+        model.eval()
+        totals = torch.zeros(2, dtype=torch.float64)
+        for images, labels in self._in_order(split):
+            scores = model(images)
+            hits = (scores.argmax(1) == labels).sum()
+            totals += torch.stack([hits, functional.cross_entropy(scores, labels, reduction="sum")]).double().cpu()
+        accuracy, loss = (totals / len(self._labels[split])).tolist()
+        return {"accuracy": accuracy, "loss": loss}
+
+    def description(self) -> dict[str, Any]:
+        mean, deviation = self.statistics
+        names = list(self.splits.names)
+        return {**super().description(), "class_names": names, "mean": mean, "standard_deviation": deviation}
+
+    def _in_order(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+        labels = self._labels[split]
+        for indices in torch.arange(len(labels), device=labels.device).split(EVALUATION_BATCH):  # type: ignore[no-untyped-call]
+            yield self._batch(split, indices)
+
+    def _batch(self, split: str, indices: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = self._pixels[split][indices].float()
+        images = (pixels - self._mean) / self._deviation
+        return images.contiguous(memory_format=torch.channels_last), self._labels[split][indices]

@@ -1,0 +1,59 @@
+"""nasengine: neural architecture search from spaces, strategies, evaluators and tasks that plug together."""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from .architecture import Architecture
+from .domain import Decision, Domain
+from .errors import (
+    ArchitectureError,
+    ConfigError,
+    DataError,
+    ExportError,
+    NasError,
+    PluginError,
+    RunError,
+    RunFailed,
+    SpaceError,
+    TrainingDiverged,
+)
+from .evaluator import Evaluator, Fidelity, Metrics
+from .session import resume, search
+from .space import Chooser, SearchSpace
+from .strategy import Derivation, OneShotStrategy, Strategy
+from .task import Batch, Recipe, Split, Task
+from .trial import Evaluate, Learn, Objective, Request, Trial
+
+__version__ = "0.1.0"
+
+if _TYPE_CHECKING:
+    from .context import Context
+    from .plan import Observer
+    from .run import Comparison, Run
+    from .supernet import Gate, Supernet, inherit, mask_channels
+
+_LATER = {
+    "Comparison": "run",
+    "Context": "context",
+    "Gate": "supernet",
+    "Observer": "plan",
+    "Run": "run",
+    "Supernet": "supernet",
+    "inherit": "supernet",
+    "mask_channels": "supernet",
+}
+"""Names whose modules import torch or pydantic: fetched when first used, so that `import nasengine` stays light."""
+
+__all__ = [
+    "Architecture", "ArchitectureError", "Batch", "Chooser", "Comparison", "ConfigError", "Context", "DataError",
+    "Decision", "Derivation", "Domain", "Evaluate", "Evaluator", "ExportError", "Fidelity", "Gate", "Learn", "Metrics",
+    "NasError", "Objective", "Observer", "OneShotStrategy", "PluginError", "Recipe", "Request", "Run", "RunError",
+    "RunFailed", "SearchSpace", "SpaceError", "Split", "Strategy", "Supernet", "Task", "TrainingDiverged", "Trial",
+    "inherit", "mask_channels", "resume", "search",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    if name in _LATER:
+        return getattr(_import_module(f".{_LATER[name]}", __name__), name)
+    raise AttributeError(f"module 'nasengine' has no attribute {name!r}")

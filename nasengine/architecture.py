@@ -1,0 +1,91 @@
+"""Architecture: a point of a search space, as an immutable, hashable, JSON value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from .errors import ArchitectureError
+
+Pick: TypeAlias = str | int | float | tuple[str, ...]
+"""What was picked at a decision: an option's name, a number, or the names kept by a k-of-n choice."""
+
+
+class Architecture:
+    """The name and options of a space, and what was picked at each of its active decisions.
+
+    Two architectures are equal when their canonical JSON is; `id` is its SHA-256, the same in every process.
+    """
+
+    __slots__ = ("id", "options", "picks", "space")
+
+    space: str
+    options: Mapping[str, Any]
+    picks: Mapping[str, Pick]
+    id: str
+
+    def __init__(self, space: str, options: Mapping[str, Any], picks: Mapping[str, Pick]) -> None:
+        frozen = {name: tuple(pick) if isinstance(pick, list | tuple) else pick for name, pick in picks.items()}
+        set_ = object.__setattr__
+        set_(self, "space", space)
+        set_(self, "options", MappingProxyType(dict(options)))
+        set_(self, "picks", MappingProxyType(frozen))
+        set_(self, "id", hashlib.sha256(self.to_json().encode()).hexdigest())
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"an Architecture is immutable: cannot set {name!r}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Architecture) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Architecture, (self.space, dict(self.options), dict(self.picks))
+
+    def __repr__(self) -> str:
+        return f"Architecture({self.space!r}, id={self.short!r}, {len(self.picks)} picks)"
+
+    @property
+    def short(self) -> str:
+        """The first ten digits of the id, for people."""
+        return self.id[:10]
+
+    def to_dict(self) -> dict[str, Any]:
+        picks = {name: list(pick) if isinstance(pick, tuple) else pick for name, pick in self.picks.items()}
+        return {"space": self.space, "options": dict(self.options), "picks": picks}
+
+    def to_json(self, indent: int | None = None) -> str:
+        """Canonical JSON: sorted keys and no spaces, unless an indent is asked for."""
+        separators = (",", ":") if indent is None else None
+        return json.dumps(self.to_dict(), sort_keys=True, separators=separators, indent=indent, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, data: object) -> Architecture:
+        """Raises ArchitectureError where `data` is not what `to_dict` gives."""
+        if not isinstance(data, dict) or set(data) != {"space", "options", "picks"}:
+            raise ArchitectureError("an architecture is a mapping with the keys 'space', 'options' and 'picks'")
+        space, options, picks = data["space"], data["options"], data["picks"]
+        if not isinstance(space, str) or not isinstance(options, dict) or not isinstance(picks, dict):
+            raise ArchitectureError("an architecture's 'space' is a name, its 'options' and 'picks' are mappings")
+        for name, pick in picks.items():
+            kept = isinstance(pick, list | tuple) and all(isinstance(item, str) for item in pick)
+            if not kept and not isinstance(pick, str | int | float):
+                raise ArchitectureError(f"the pick {name!r} of an architecture is {pick!r}, not a name or a number")
+        try:
+            return cls(space, options, picks)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ArchitectureError(f"an architecture holds something that JSON cannot: {error}") from None
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Architecture:
+        """Raises ArchitectureError where `text` is not an architecture's JSON."""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ArchitectureError(f"not an architecture's JSON: {str(error)[:100]}") from None
+        return cls.from_dict(data)

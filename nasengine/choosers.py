@@ -1,0 +1,121 @@
+"""The choosers behind `choose`: one keeps every option (and records them), one keeps what an architecture picked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import nn
+
+from .architecture import Architecture, Pick
+from .domain import ALWAYS, Decision, Option, Path
+from .errors import ArchitectureError, SpaceError
+from .supernet import Depth, Gate, Largest, One, Several
+
+if TYPE_CHECKING:
+    from .space import Factory, Value
+
+
+class EveryOption:
+    """The chooser that keeps everything: on the `meta` device it records the domain, elsewhere it makes a supernet."""
+
+    def __init__(self) -> None:
+        self._decisions: dict[str, Decision] = {}
+        self._gates: dict[str, Gate] = {}
+        self._path: Path = ()
+
+    @property
+    def decisions(self) -> list[Decision]:
+        return list(self._decisions.values())
+
+    def finished_gates(self, space: str) -> dict[str, Gate]:
+        """The gates by decision. Raises SpaceError where a chosen value has no effect in a supernet."""
+        for name, gate in self._gates.items():
+            if not gate.used:
+                raise SpaceError(
+                    f"the space {space!r} has no supernet: it does not say how its value {name!r} is cut down from "
+                    f"the largest (see mask_channels); use a strategy that trains one candidate at a time"
+                )
+        return self._gates
+
+    def one(self, name: str, options: Mapping[str, Factory]) -> nn.Module:
+        gate = self._note(name, "one", tuple(options))
+        return One(gate.decision, self._build(gate.decision, options.values()), gate)
+
+    def some(self, name: str, options: Mapping[str, Factory], k: int) -> Several:
+        gate = self._note(name, "some", tuple(options), k)
+        return Several(gate.decision, self._build(gate.decision, options.values()), gate)
+
+    def depth(self, name: str, layers: Sequence[Factory], at_least: int = 1) -> Depth:
+        gate = self._note(name, "depth", tuple(range(at_least, len(layers) + 1)))
+        return Depth(list(self._build(gate.decision, layers, range(len(layers))).values()), gate)
+
+    def value(self, name: str, values: Sequence[Value]) -> Value:
+        gate = self._note(name, "value", tuple(values))
+        largest = max(values)
+        if isinstance(largest, bool) or not isinstance(largest, int):
+            return largest
+        marked = Largest(largest)
+        marked.gate = gate
+        return marked
+
+    def _build(
+        self, decision: Decision, factories: Any, inside: Sequence[Option] | None = None
+    ) -> dict[int, nn.Module]:
+        built, outside = {}, self._path
+        for index, factory in enumerate(factories):
+            self._path = (*outside, (decision.name, decision.options[index] if inside is None else inside[index]))
+            try:
+                built[index] = factory()
+            finally:
+                self._path = outside
+        return built
+
+    def _note(
+        self, name: str, kind: Literal["one", "some", "depth", "value"], options: tuple[Option, ...], k: int = 1
+    ) -> Gate:
+        """Records that the decision was met here, inside the options on the current path."""
+        if not options or len(set(options)) != len(options):
+            raise SpaceError(f"the decision {name!r} has the options {options}; expected at least one, all different")
+        if not 1 <= k <= len(options):
+            raise SpaceError(f"the decision {name!r} keeps {k} of {len(options)} options")
+        if name in (decision for decision, _ in self._path):
+            raise SpaceError(f"the decision {name!r} is met inside one of its own options")
+        met = self._decisions.get(name)
+        if met is not None and (met.kind, met.options, met.k) != (kind, options, k):
+            raise SpaceError(f"the decision {name!r} is met twice, with different options")
+        when = frozenset({self._path}) if met is None else met.when | {self._path}
+        self._decisions[name] = Decision(name, kind, options, k, ALWAYS if () in when else when)
+        gate = self._gates.setdefault(name, Gate(self._decisions[name]))
+        gate.decision = self._decisions[name]
+        return gate
+
+
+class OnlyPicked:
+    """The chooser that keeps what an architecture picked: a plain model."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        self._picks = architecture.picks
+
+    def one(self, name: str, options: Mapping[str, Factory]) -> nn.Module:
+        return One(*self._kept(Decision(name, "one", tuple(options)), options), gate=None)
+
+    def some(self, name: str, options: Mapping[str, Factory], k: int) -> Several:
+        return Several(*self._kept(Decision(name, "some", tuple(options), k), options), gate=None)
+
+    def depth(self, name: str, layers: Sequence[Factory], at_least: int = 1) -> Depth:
+        depth = self._pick(Decision(name, "depth", tuple(range(at_least, len(layers) + 1))))
+        return Depth([layer() for layer in layers[: int(depth)]], gate=None)  # type: ignore[arg-type]
+
+    def value(self, name: str, values: Sequence[Value]) -> Value:
+        return self._pick(Decision(name, "value", tuple(values)))  # type: ignore[return-value]
+
+    def _kept(self, decision: Decision, options: Mapping[str, Factory]) -> tuple[Decision, dict[int, nn.Module]]:
+        pick, factories = self._pick(decision), list(options.values())
+        return decision, {index: factories[index]() for index in decision.indices(pick)}
+
+    def _pick(self, decision: Decision) -> Pick:
+        pick = self._picks.get(decision.name)
+        if pick is None or not decision.allows(pick):
+            raise ArchitectureError(f"the architecture's pick for {decision.name!r} is {pick!r}, which is no option")
+        return pick

@@ -1,0 +1,97 @@
+"""The command `nas`: verbs first, one file a command. Results go to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import Annotated, Any, NoReturn, cast
+
+import typer
+
+from .. import __version__
+from ..errors import NasError
+from . import export, list, resume, run, show
+
+# the root of click's errors, which typer does not export
+CLICK_ERROR: type[Any] = cast(type[Any], typer.BadParameter.__mro__[2])
+INTERRUPTED, TERMINATED, HUNG_UP = 130, 143, 129
+
+app = typer.Typer(
+    name="nas",
+    help="Neural architecture search: `nas run --space cell --strategy darts`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("resume")(resume.resume)
+app.command("show")(show.show)
+app.command("list")(list.list_plugins)
+app.command("export")(export.export)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal that asks the process to end; like Ctrl-C, but with an exit code of its own."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nasengine {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which release.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; works behind any command, too.")] = False,
+) -> None:
+    """Neural architecture search: `nas run --space cell --strategy darts`."""
+
+
+def main() -> NoReturn:
+    """Exit codes: 0, 1 (the run failed), 2 (a mistake in what was asked), 130 (interrupted; resumable)."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(HUNG_UP if number == signal.SIGHUP else TERMINATED)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGHUP, stop)
+    try:
+        code = app(arguments, standalone_mode=False) or 0
+        sys.stdout.flush()
+    except NasError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"nas: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt as error:
+        where = f" Go on with: nas resume {run.current.folder}" if run.current.folder else ""
+        kept = f"everything finished so far is kept.{where}" if where else "nothing had begun."
+        print(f"\nnas: interrupted; {kept}", file=sys.stderr)
+        code = getattr(error, "code", INTERRUPTED)
+    except BrokenPipeError:  # `nas list | head`: whoever read us has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except typer.Abort:
+        code = INTERRUPTED
+    except typer.Exit as ended:
+        code = ended.exit_code
+    except CLICK_ERROR as error:
+        error.show()
+        code = 2
+    except MemoryError:
+        print("nas: out of memory", file=sys.stderr)
+        code = 1
+    sys.exit(code)

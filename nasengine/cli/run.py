@@ -1,0 +1,96 @@
+"""`nas run`: a search from start to end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ..plan import Observer
+
+
+@dataclass
+class Current:
+    """The run that this process works on, for saying how to resume it."""
+
+    folder: Path | None = None
+
+
+current = Current()
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
+def run(
+    space: Annotated[str | None, typer.Option(help="What can be built: a name, with options as `cell:layers=4`.  [default: cell]")] = None,
+    strategy: Annotated[str | None, typer.Option(help="How to look.  [default: darts]")] = None,
+    evaluator: Annotated[str | None, typer.Option(help="How a candidate is judged.  [default: train]")] = None,
+    task: Annotated[str | None, typer.Option(help="The data: `digits`, or your own with `images:path=DIR`.  [default: digits]")] = None,
+    trials: Annotated[int | None, typer.Option(help="How many candidates to judge at most.  [default: 20]")] = None,
+    time_limit: Annotated[str | None, typer.Option(metavar="TIME", help="Stop searching after `90s`, `10m`, `2h`; the final training still follows.")] = None,
+    objective: Annotated[list[str] | None, typer.Option(metavar="METRIC:max|min", help="What counts; may be given several times.  [default: the task's, accuracy:max]")] = None,
+    fidelity: Annotated[str | None, typer.Option(metavar="FIELD=VALUE,…", help="Judge for less while searching: `epochs=5,data=0.25`.")] = None,
+    final_fidelity: Annotated[str | None, typer.Option(metavar="FIELD=VALUE,…", help="The same for the final training.")] = None,
+    baseline: Annotated[int | None, typer.Option(metavar="N", help="Random architectures trained by the same recipe, to compare with.  [default: 3]")] = None,
+    max_failures: Annotated[float | None, typer.Option(metavar="FRACTION", help="Give up when more than this share of the trials fails.  [default: 0.5]")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same search.  [default: 0]")] = None,
+    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to train.  [default: auto]")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: the cores that this process may use]")] = None,
+    data: Annotated[str | None, typer.Option(metavar="DIR", help="Where relative data paths start; else NASENGINE_DATA.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="Read settings from a file; flags override it.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder.  [default: runs/DATE-SPACE-STRATEGY-N]")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Search, train what was found, compare it with random architectures.
+
+    The folder of the run holds its record, its settings and the trained model. Ctrl-C at any time: `nas resume` goes
+    on where it stopped.
+    """
+    from ..config import Config
+    from ..session import start
+
+    given: dict[str, Any] = {
+        "space": space, "strategy": strategy, "evaluator": evaluator, "task": task, "trials": trials,
+        "time_limit": time_limit, "objectives": tuple(objective) if objective else None, "fidelity": fidelity,
+        "final_fidelity": final_fidelity, "baseline": baseline, "max_failures": max_failures, "seed": seed,
+        "device": device, "threads": threads, "data": data,
+    }  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = Config.read(config, **given) if config else Config.of(given, "nas run")
+    finish(lambda observer: start(settings, out, observer=observer), json, quiet)
+
+
+def finish(search: Any, json: bool, quiet: bool) -> None:
+    """Runs a search with its progress shown, then prints what it found."""
+    from .text import result
+
+    observer = watcher(quiet)
+    try:
+        finished = search(observer)
+    finally:
+        current.folder = getattr(observer, "folder", None)
+        close = getattr(observer, "close", None)
+        if close:
+            close()
+    current.folder = None
+    if json:
+        import json as encoder
+
+        typer.echo(encoder.dumps(finished.summary(), indent=2))
+    else:
+        typer.echo(result(finished))
+
+
+def watcher(quiet: bool) -> Observer:
+    """Bars in a terminal, lines elsewhere, or nothing."""
+    import sys
+
+    from .progress import Bars, Lines
+    from .progress import Quiet as Silent
+
+    return Silent() if quiet else Bars() if sys.stderr.isatty() else Lines()

@@ -1,0 +1,165 @@
+"""`nas show`: a run (its result, trials and curves), one trial, or a plugin (what it does and its options)."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .run import Json
+
+if TYPE_CHECKING:
+    from ..run import Run
+
+ROWS = 20
+
+
+def show(
+    what: Annotated[str, typer.Argument(metavar="RUN|KIND", help="A run's folder; or space, strategy, evaluator, task.", show_default=False)],
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The plugin's name, behind its kind.", show_default=False)] = None,
+    trial: Annotated[int | None, typer.Option(metavar="N", help="One trial of the run, with its curve and error.")] = None,
+    every: Annotated[bool, typer.Option("--all", help=f"Every trial, not the best {ROWS} only.")] = False,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Show a run, finished or not, or explain a plugin: `nas show RUN`, `nas show strategy darts`."""
+    kind, _, rest = what.partition(":")
+    if kind in ("space", "strategy", "evaluator", "task") and (name or rest):
+        shown = _plugin(kind, name or rest)
+    elif trial is not None:
+        shown = _trial(_run(what), trial)
+    else:
+        shown = _overview(_run(what), every)
+    if json:
+        import json as encoder
+
+        typer.echo(encoder.dumps(shown["json"], indent=2))
+    else:
+        typer.echo(shown["text"])
+
+
+def _run(folder: str) -> Run:
+    from ..run import Run
+
+    return Run(Path(folder))
+
+
+def _overview(run: Run, every: bool) -> dict[str, Any]:
+    from ..plan import rank
+    from .text import curve, duration, metric, result
+
+    rows = run.rows()
+    summary = {**run.summary(), "trials": rows}
+    config = run.config
+    parts = " · ".join(choice.name for choice in (config.space, config.strategy, config.evaluator, config.task))
+    state = "finished" if run.finished else f"unfinished, {len(run.in_flight)} under way"
+    states = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(summary["states"].items()))
+    lines = [f"{parts} · seed {config.seed}", f"{state} · {states or 'no trials yet'} · {duration(run.seconds)}"]
+    ranked = rank(run.all_trials, run.objectives[0])
+    if ranked:
+        lines.append(result(run) if run.finished else f"best so far: trial {ranked[0].number}")
+    if rows:
+        order = [t.number for t in ranked] + [row["number"] for row in rows]
+        numbers = sorted(dict.fromkeys(order) if every else list(dict.fromkeys(order))[:ROWS])
+        names = [o.metric for o in run.objectives]
+        names += [n for n in ("test_" + names[0], "parameters", "epochs") if any(n in row for row in rows)]
+        header = ["trial", "purpose", "kind", "state", *names, "seconds", "architecture"]
+        table = [header]
+        for row in (row for row in rows if row["number"] in numbers):
+            cells = [metric(n, row[n]) if n in row else "" for n in names]
+            state = row["state"] if row["same_as"] is None else f"same as {row['same_as']}"
+            identity = row["id"] or ""
+            table.append(
+                [str(row["number"]), row["purpose"], row["kind"], state, *cells, f"{row['seconds']:.1f}", identity]
+            )
+        lines += ["", *_columns(table)]
+        if len(numbers) < len(rows):
+            lines.append(f"… and {len(rows) - len(numbers)} more: --all")
+        for number, points in _curves(run, numbers).items():
+            values = [point[run.objectives[0].metric] for point in points if run.objectives[0].metric in point]
+            if len(values) > 1:
+                ends = f"{metric(run.objectives[0].metric, values[0])} → {metric(run.objectives[0].metric, values[-1])}"
+                lines.append(f"trial {number:<4} {run.objectives[0].metric} by epoch {curve(values)} {ends}")
+        errors = [(row["number"], row["error"]) for row in rows if row["error"]]
+        lines += [f"trial {number}: {error}" for number, error in errors[:ROWS]]
+    return {"text": "\n".join(lines), "json": summary}
+
+
+def _curves(run: Run, numbers: list[int]) -> dict[int, list[dict[str, float]]]:
+    """The curves of what runs now and of the best trial."""
+    wanted = [n for n in run.in_flight if n not in numbers][:3]
+    ranked = [run.best.number] if run.all_trials and run.summary()["best"] else []
+    return {number: run.curve(number) for number in dict.fromkeys([*ranked, *wanted])}
+
+
+def _trial(run: Run, number: int) -> dict[str, Any]:
+    from ..errors import ConfigError
+    from .text import metric
+
+    rows = {row["number"]: row for row in run.rows()}
+    if number not in rows:
+        highest = max(rows, default=None)
+        have = f"it has 0 to {highest}" if highest is not None else "it has none yet"
+        raise ConfigError(f"the run {run.folder} has no trial {number} that ended; {have}")
+    row, points = rows[number], run.curve(number)
+    trial = next(t for t in run.all_trials if t.number == number)
+    lines = [f"trial {number}: {row['kind']}, {row['purpose']}, {row['state']}, {row['seconds']:.1f} s"]
+    lines += [f"  {name:<22}{metric(name, value)}" for name, value in trial.metrics.items()]
+    if row["error"]:
+        lines.append(f"error: {row['error']}")
+    if trial.architecture is not None:
+        lines += ["", *run.space.describe(trial.architecture).splitlines()]
+    if points:
+        names = list(points[-1])
+        table = [["epoch", *names]]
+        table += [
+            [str(epoch), *(metric(n, point[n]) if n in point else "" for n in names)]
+            for epoch, point in enumerate(points, 1)
+        ]
+        lines += ["", *_columns(table)]
+    if trial.details:
+        lines += ["", trial.details.rstrip()]
+    return {"text": "\n".join(lines), "json": {**row, "curve": points, "details": trial.details}}
+
+
+def _plugin(kind: Any, name: str) -> dict[str, Any]:
+    from ..registry import fingerprint_of, load, options_of
+
+    cls = load(kind, name)
+    document = inspect.cleandoc(cls.__doc__ or "").partition("Options:")
+    explained = explanations(document[2])
+    options = []
+    for option, parameter in options_of(cls).items():
+        default = None if parameter.default is parameter.empty else parameter.default
+        hint = parameter.annotation if isinstance(parameter.annotation, str) else "any"
+        required = parameter.default is parameter.empty
+        options.append(
+            {"name": option, "type": hint, "default": default, "required": required, "about": explained.get(option, "")}
+        )
+    lines = [f"{kind} {name} ({fingerprint_of(cls)})", "", document[0].strip()]
+    if options:
+        lines += ["", "Options, set as " + f"--{kind} {name}:{options[0]['name']}=…", ""]
+    for entry in options:
+        default = "required" if entry["required"] else f"default {entry['default']}"
+        lines.append(f"  {entry['name']} ({entry['type']}, {default})")
+        if entry["about"]:
+            lines.append(f"      {entry['about']}")
+    about = {"kind": kind, "name": name, "about": document[0].strip(), "options": options}
+    return {"text": "\n".join(lines), "json": about}
+
+
+def explanations(text: str) -> dict[str, str]:
+    """The lines `name, name: what it is` of a docstring's options, by name; continued lines are indented further."""
+    explained: dict[str, str] = {}
+    for names, about in re.findall(r"^ {4}(\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", text, re.MULTILINE):
+        for name in names.split(", "):
+            explained[name] = re.sub(r"\s+", " ", about)
+    return explained
+
+
+def _columns(table: list[list[str]]) -> list[str]:
+    """Rows of equal columns, two spaces apart."""
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]

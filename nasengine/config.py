@@ -1,0 +1,165 @@
+"""Config: what was asked, from flags, a YAML file or Python, as one validated object."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from .errors import ConfigError, near_miss
+from .evaluator import Fidelity
+from .registry import split
+from .trial import Objective
+
+
+class PluginChoice(BaseModel):
+    """A plugin's name and options. In YAML: `cell`, `cell:layers=4`, or `cell: {layers: 4}`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    options: dict[str, Any] = {}
+
+    def to_dict(self) -> Any:
+        return {self.name: _plain(self.options)} if self.options else self.name
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, all the way down: what YAML and JSON hold."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _plugin(value: Any) -> Any:
+    if isinstance(value, str):
+        name, options = split(value)
+        return PluginChoice(name=name, options=options)
+    if isinstance(value, dict) and len(value) == 1:
+        ((name, options),) = value.items()
+        if isinstance(name, str) and isinstance(options, dict | None):
+            return PluginChoice(name=name, options=options or {})
+    if isinstance(value, PluginChoice):
+        return value
+    raise ValueError("a plugin's name, or its name and a mapping of its options")
+
+
+def _seconds(value: Any) -> Any:
+    """`90`, `90s`, `10m`, `1.5h` or `2d` in seconds."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", value)
+        if not match:
+            raise ValueError("a time such as 90s, 10m or 1.5h")
+        return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    return value
+
+
+def _fidelity(value: Any) -> Any:
+    """`epochs=5,data=0.25`, a mapping, or a Fidelity."""
+    if isinstance(value, str):
+        value = split(f"fidelity:{value}")[1]
+    if isinstance(value, dict):
+        if unknown := set(value) - set(Fidelity.__dataclass_fields__):
+            name = min(unknown)
+            allowed = ", ".join(Fidelity.__dataclass_fields__)
+            raise ValueError(f"of the fields {allowed}; there is no {name!r}.{near_miss(name, allowed.split(', '))}")
+        if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value.values() if v is not None):
+            raise ValueError("numbers, such as epochs=5,data=0.25")
+        if not isinstance(value.get("epochs"), int | None):
+            raise ValueError("a whole number of epochs")
+        return Fidelity(**value)
+    return value
+
+
+PluginField = Annotated[PluginChoice, BeforeValidator(_plugin)]
+
+
+class Config(BaseModel):
+    """Everything that decides what a run does. `nas run --config FILE` reads it; every run's folder holds it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    space: PluginField = PluginChoice(name="cell")
+    strategy: PluginField = PluginChoice(name="darts")
+    evaluator: PluginField = PluginChoice(name="train")
+    task: PluginField = PluginChoice(name="digits")
+    trials: Annotated[int, Field(ge=1, strict=True)] = 20
+    time_limit: Annotated[float, Field(gt=0), BeforeValidator(_seconds)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
+    objectives: tuple[str, ...] = ()
+    fidelity: Annotated[Fidelity, BeforeValidator(_fidelity)] = Fidelity()
+    final_fidelity: Annotated[Fidelity, BeforeValidator(_fidelity)] = Fidelity()
+    baseline: Annotated[int, Field(ge=0, strict=True)] = 3
+    max_failures: Annotated[float, Field(ge=0, le=1)] = 0.5
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    threads: Annotated[int, Field(ge=1, strict=True)] | None = None
+    data: str | None = None
+
+    @field_validator("objectives", mode="before")
+    @classmethod
+    def _objectives(cls, value: Any) -> Any:
+        return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
+
+    @field_validator("objectives")
+    @classmethod
+    def _parsed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(Objective.parse(text)) for text in value)
+
+    @classmethod
+    def of(cls, settings: dict[str, Any], source: str = "the settings") -> Self:
+        """Raises ConfigError: one sentence that names the key, what it was given and what is allowed."""
+        try:
+            return cls.model_validate(settings)
+        except ValidationError as error:
+            raise ConfigError(_sentence(error, source)) from None
+
+    @classmethod
+    def read(cls, path: Path, **overrides: Any) -> Self:
+        """A YAML file's settings, with others on top. Raises ConfigError."""
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"the configuration {path} cannot be read: {error.strerror}") from None
+        except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+            problem = str(error).splitlines()[0] if str(error) else "nested too deeply"
+            mark = getattr(error, "problem_mark", None)
+            where = f", line {mark.line + 1}" if mark else ""
+            raise ConfigError(f"the configuration {path} is no YAML{where}: {problem}") from None
+        if content is None:
+            content = {}
+        if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+            raise ConfigError(f"the configuration {path} holds {content!r:.60}; expected settings by name")
+        return cls.of({**content, **overrides}, str(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON values, which `of` takes back."""
+        settings: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, PluginChoice):
+                value = value.to_dict()
+            elif isinstance(value, Fidelity):
+                value = {key: number for key, number in value.to_dict().items() if number not in (None, 1.0)}
+            elif isinstance(value, tuple):
+                value = list(value)
+            if value is not None:
+                settings[name] = value
+        return settings
+
+    def to_yaml(self) -> str:
+        """The file that would repeat the run."""
+        text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        return f"# nas run --config THIS_FILE repeats the run.\n{text}"
+
+
+def _sentence(error: ValidationError, source: str) -> str:
+    first = error.errors()[0]
+    key = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "extra_forbidden":
+        allowed = list(Config.model_fields)
+        return f"{source}: no setting is named {key!r}.{near_miss(key, allowed)} Settings: {', '.join(allowed)}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message.removeprefix("Assertion failed, ").removeprefix("Input should be ")
+    return f"{source}: {key} is {first['input']!r:.80}; expected {message}"

@@ -1,0 +1,113 @@
+"""Context: what a worker hands to the code that trains: device, randomness, checkpoints, and where the model goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .architecture import Architecture
+
+if TYPE_CHECKING:
+    from .space import SearchSpace
+    from .supernet import Supernet
+    from .task import Task
+
+
+class Context:
+    """One request's surroundings.
+
+    seed: the trial's. generator: for shuffling (torch, CPU). rng: for everything else (numpy). final: whether the
+    search is over and this judgement may read the test data.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        task: Task,
+        device: torch.device,
+        seed: int,
+        final: bool = False,
+        checkpoint: dict[str, Any] | None = None,
+    ) -> None:
+        self.space, self.task, self.device, self.seed, self.final = space, task, device, seed, final
+        self.saved: nn.Module | None = None
+        self.planned: int | None = None
+        self.generator = torch.Generator().manual_seed(seed)
+        self.rng = np.random.default_rng(seed)
+        self._checkpoint = checkpoint
+        self._kept: dict[str, Any] = {}
+        self._epoch = 0
+        # the one place where a worker seeds torch: initial weights and dropout follow from the trial's seed
+        torch.manual_seed(seed)
+
+    def model(self, architecture: Architecture) -> nn.Module:
+        """The architecture as a fresh module on the device, initialised from the trial's seed."""
+        model: nn.Module = self._placed(self.space.model(architecture, self.task))
+        return model
+
+    def supernet(self) -> Supernet:
+        """The space's supernet on the device. Raises SpaceError where the space has none."""
+        supernet: Supernet = self._placed(self.space.supernet(self.task))
+        return supernet
+
+    def keep(self, **things: Any) -> None:
+        """Names what a checkpoint holds: tensors, or objects with `state_dict` and `load_state_dict`.
+
+        Where the trial goes on from a checkpoint, the states are put back at once. Call it before `epochs`.
+        """
+        self._kept.update(things)
+        if self._checkpoint is None:
+            return
+        for name, thing in things.items():
+            state = self._checkpoint["kept"].get(name)
+            if isinstance(thing, Tensor):
+                with torch.no_grad():
+                    thing.copy_(state)
+            else:
+                thing.load_state_dict(state)
+
+    def epochs(self, count: int) -> Iterator[int]:
+        """0 … count − 1, beginning after the checkpoint's last epoch. The one epoch counter of a trial."""
+        self.planned = count
+        if self._checkpoint is not None:
+            self._epoch = self._checkpoint["epoch"]
+            self.generator.set_state(self._checkpoint["generator"])
+            torch.set_rng_state(self._checkpoint["torch"])
+            self.rng.bit_generator.state = _numpy_state(self._checkpoint["numpy"])
+        while self._epoch < count:
+            self._epoch += 1  # so that a checkpoint taken while the caller yields counts this epoch as done
+            yield self._epoch - 1
+
+    def save(self, model: nn.Module) -> None:
+        """Hands over the trained model: for the test reading, and for the run's folder where the trial is final."""
+        self.saved = model
+
+    def state(self) -> dict[str, Any]:
+        """A checkpoint: tensors, numbers and strings only, so that it loads without unpickling code."""
+        kept = {n: t.detach().clone() if isinstance(t, Tensor) else t.state_dict() for n, t in self._kept.items()}
+        return {
+            "epoch": self._epoch,
+            "kept": kept,
+            "generator": self.generator.get_state(),
+            "torch": torch.get_rng_state(),
+            "numpy": {k: str(v) for k, v in _flat(self.rng.bit_generator.state).items()},
+        }
+
+    def _placed(self, module: Any) -> Any:
+        images = len(self.task.input_shape) == 3
+        return module.to(self.device, memory_format=torch.channels_last) if images else module.to(self.device)
+
+
+def _flat(state: Any) -> dict[str, Any]:
+    """numpy's PCG64 state as one level of a dict: its 128-bit integers travel as strings."""
+    return {**state["state"], "has_uint32": state["has_uint32"], "uinteger": state["uinteger"]}
+
+
+def _numpy_state(flat: dict[str, str]) -> dict[str, Any]:
+    numbers = {name: int(value) for name, value in flat.items()}
+    state = {name: numbers.pop(name) for name in ("state", "inc")}
+    return {"bit_generator": "PCG64", "state": state, **numbers}

@@ -1,0 +1,34 @@
+"""Where work runs: the device asked for, and the cores that this process may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .errors import ConfigError
+
+
+def pick_device(wanted: str) -> str:
+    """`auto`: the GPU where there is one. Raises ConfigError where the device asked for is not there."""
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"the device {wanted!r} was asked for, but torch finds no CUDA GPU here; use --device cpu")
+    if ":" in wanted and int(wanted.partition(":")[2]) >= torch.cuda.device_count():
+        raise ConfigError(f"the device {wanted!r} was asked for, but there are {torch.cuda.device_count()} GPUs")
+    return wanted
+
+
+def available_cores() -> int:
+    """The cores that this process may use: its affinity, the container's quota, OMP_NUM_THREADS where it is set."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(threads)) if threads.isdigit() and int(threads) > 0 else cores

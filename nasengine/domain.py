@@ -1,0 +1,209 @@
+"""Decision and Domain: the discrete side of a search space, without torch.
+
+A domain is a list of decisions, some of them conditional on what was picked at others. Everything that a black-box
+strategy does with architectures is here: sample, mutate, cross over, enumerate, encode, count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .architecture import Architecture, Pick
+from .diagram import Branch, Diagram
+from .errors import ArchitectureError, near_miss
+
+Option: TypeAlias = str | int | float
+Path: TypeAlias = tuple[tuple[str, Option], ...]
+"""The options inside which a decision was met, outermost first: ((decision, option), …)."""
+
+ALWAYS: frozenset[Path] = frozenset({()})
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One thing that a space leaves open.
+
+    kind: `one` of the options, `some` (k of them), a `depth` (how many of a list of layers) or a `value`.
+    options: the options' names, the possible depths, or the values, in the space's order.
+    k: how many a `some` keeps; 1 for the other kinds.
+    when: the paths to the places where it was met; it is active when every pick on one of them was made.
+    """
+
+    name: str
+    kind: Literal["one", "some", "depth", "value"]
+    options: tuple[Option, ...]
+    k: int = 1
+    when: frozenset[Path] = ALWAYS
+
+    @property
+    def count(self) -> int:
+        """The number of different picks."""
+        return math.comb(len(self.options), self.k)
+
+    def picks(self) -> Iterator[Pick]:
+        if self.kind == "some":
+            yield from (tuple(map(str, kept)) for kept in combinations(self.options, self.k))
+        else:
+            yield from self.options
+
+    def sample(self, rng: np.random.Generator) -> Pick:
+        """One of the picks, all equally likely."""
+        if self.kind == "some":
+            return self.ordered(rng.choice(len(self.options), self.k, replace=False))
+        return self.options[int(rng.integers(len(self.options)))]
+
+    def ordered(self, indices: Sequence[int] | NDArray[Any]) -> tuple[str, ...]:
+        return tuple(str(self.options[index]) for index in sorted(int(index) for index in indices))
+
+    def neighbors(self, pick: Pick) -> list[Pick]:
+        """The picks one edit away: another option; for k of n, one kept option exchanged for another."""
+        if not isinstance(pick, tuple):
+            return [other for other in self.options if other != pick]
+        kept = [self.options.index(name) for name in pick]
+        others = [index for index in range(len(self.options)) if index not in kept]
+        return [self.ordered([i for i in kept if i != out] + [into]) for out in kept for into in others]
+
+    def indices(self, pick: Pick) -> list[int]:
+        """Where the pick stands among the options: one index, or k of them."""
+        return [self.options.index(name) for name in (pick if isinstance(pick, tuple) else (pick,))]
+
+    def allows(self, pick: object) -> bool:
+        if self.kind != "some":
+            # bool is an int in Python, and 1 == 1.0: a pick is of the very type of its option
+            return any(pick == option and type(pick) is type(option) for option in self.options)
+        if not isinstance(pick, tuple) or len(pick) != self.k or len(set(pick)) != self.k:
+            return False
+        return all(name in self.options for name in pick) and self.ordered(self.indices(pick)) == pick
+
+    def includes(self, pick: Pick, option: Option) -> bool:
+        """Whether what stands inside `option` (for a depth: the layer of that index) is kept by `pick`."""
+        if self.kind == "some":
+            return isinstance(pick, tuple) and option in pick
+        if self.kind == "depth":
+            return int(pick) > int(option)  # type: ignore[arg-type]
+        return pick == option
+
+
+class Domain:
+    """All architectures of a space, as decisions. Pure functions: nothing here changes after it was made.
+
+    `canonical` maps isomorphic architectures to one of them; the space supplies it.
+    """
+
+    def __init__(
+        self,
+        space: str,
+        options: Mapping[str, Any],
+        decisions: Sequence[Decision],
+        canonical: Callable[[Architecture], Architecture] = lambda architecture: architecture,
+    ) -> None:
+        self.space = space
+        self.options = dict(options)
+        self.decisions = {decision.name: decision for decision in decisions}
+        self.canonical = canonical
+        self._diagram = Diagram(decisions)
+        starts = np.cumsum([0, *(len(decision.options) for decision in decisions)])
+        self._slots = {decision.name: int(start) for decision, start in zip(decisions, starts, strict=False)}
+        self.width = int(starts[-1])
+        """The length of an encoded architecture."""
+
+    @property
+    def size(self) -> int:
+        """The exact number of architectures, conditions respected, isomorphic ones counted apart."""
+        return self._diagram.count
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """One architecture, all of them equally likely (not merely all picks of each decision)."""
+        return self._walk(lambda branch: branch.sample(rng))
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Every architecture once. Ask `size` first."""
+        return (self._architecture(picks) for picks in self._diagram.enumerate())
+
+    def active(self, architecture: Architecture) -> list[Decision]:
+        """The decisions that the architecture's picks leave open, in the space's order."""
+        return [decision for name, decision in self.decisions.items() if name in architecture.picks]
+
+    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        """Another pick at one active decision; decisions that this brings up are sampled. Always a different one.
+
+        Raises ArchitectureError in a domain of a single architecture.
+        """
+        open_ = [decision for decision in self.active(architecture) if decision.count > 1]
+        if not open_:
+            raise ArchitectureError(f"the space {self.space!r} has one architecture only: nothing to mutate")
+        decision = open_[int(rng.integers(len(open_)))]
+        others = decision.neighbors(architecture.picks[decision.name])
+        wanted = {**architecture.picks, decision.name: others[int(rng.integers(len(others)))]}
+        return self._walk(lambda branch: branch.prefer(wanted.get(branch.decision.name), rng))
+
+    def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
+        """Each active decision from one of the two parents (uniform crossover); what neither has is sampled."""
+
+        def inherit(branch: Branch) -> Pick:
+            picks = [p.picks[branch.decision.name] for p in (a, b) if branch.decision.name in p.picks]
+            return branch.prefer(picks[int(rng.integers(len(picks)))] if picks else None, rng)
+
+        return self._walk(inherit)
+
+    def neighbors(self, architecture: Architecture) -> list[Architecture]:
+        """All architectures one edit away; decisions that an edit brings up take their first option."""
+        found: dict[Architecture, None] = {}
+        for decision in self.active(architecture):
+            for pick in decision.neighbors(architecture.picks[decision.name]):
+                wanted = {**architecture.picks, decision.name: pick}
+                found[self._walk(lambda branch, wanted=wanted: branch.prefer(wanted.get(branch.decision.name)))] = None  # type: ignore[misc]
+        return list(found)
+
+    def encode(self, architecture: Architecture) -> NDArray[np.float32]:
+        """One-hot (k-hot) by decision, zeros where a decision is not active. Shape (width,)."""
+        vector = np.zeros(self.width, np.float32)
+        for decision in self.active(architecture):
+            vector[[self._slots[decision.name] + i for i in decision.indices(architecture.picks[decision.name])]] = 1
+        return vector
+
+    def decode(self, vector: NDArray[Any]) -> Architecture:
+        """The architecture whose picks have the largest entries: the inverse of `encode`, and defined everywhere."""
+
+        def largest(branch: Branch) -> Pick:
+            decision, start = branch.decision, self._slots[branch.decision.name]
+            order = np.argsort(-vector[start : start + len(decision.options)], kind="stable")
+            return decision.ordered(order[: decision.k]) if decision.kind == "some" else decision.options[order[0]]
+
+        return self._walk(largest)
+
+    def complete(self, picks: Mapping[str, Pick]) -> Architecture:
+        """The architecture of these picks: superfluous ones are dropped, missing ones take their first option."""
+        return self._walk(lambda branch: branch.prefer(picks.get(branch.decision.name)))
+
+    def validate(self, architecture: Architecture) -> None:
+        """Raises ArchitectureError, naming the decision, unless the architecture is one of this domain's."""
+        if architecture.space != self.space:
+            raise ArchitectureError(f"the architecture is of the space {architecture.space!r}, not {self.space!r}")
+        for name, pick in architecture.picks.items():
+            decision = self.decisions.get(name)
+            if decision is None:
+                hint = near_miss(name, self.decisions)
+                raise ArchitectureError(f"the space {self.space!r} has no decision {name!r}.{hint}")
+            if not decision.allows(pick):
+                kept = f"{decision.k} of " if decision.kind == "some" else "one of "
+                allowed = kept + ", ".join(map(str, decision.options))
+                raise ArchitectureError(f"{pick!r} is no pick for the decision {name!r}; allowed: {allowed}")
+        expected = self.complete(architecture.picks).picks.keys()
+        if missing := [name for name in expected if name not in architecture.picks]:
+            raise ArchitectureError(f"the architecture lacks a pick for the decision {missing[0]!r}")
+        if extra := [name for name in architecture.picks if name not in expected]:
+            raise ArchitectureError(f"the architecture picks {extra[0]!r}, which its other picks leave no place for")
+
+    def _walk(self, choose: Callable[[Branch], Pick]) -> Architecture:
+        return self._architecture(self._diagram.walk(choose))
+
+    def _architecture(self, picks: Mapping[str, Pick]) -> Architecture:
+        return Architecture(self.space, self.options, picks)

@@ -1,0 +1,193 @@
+"""The ledger: a run's record on disk. What was asked and what was told, in order, before anything is acknowledged.
+
+One SQLite file: written ahead (WAL), synchronous=FULL, one commit for all events of a turn of the loop. One owner at a
+time, by a lock that the kernel drops when the owner dies; readers at any time. Each event carries a checksum: a damaged
+record is refused, never silently wrong.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias
+
+from .errors import LedgerError, RunError, RunInUse
+
+FORMAT = 1
+FILE = "ledger.sqlite"
+
+EventKind: TypeAlias = Literal["ask", "tell", "end", "final", "finished"]
+"""ask: the strategy asked (number is None where it had nothing to ask); tell: a trial's result; end: the search is
+over and why; final: a request made after the search; finished: the run is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    kind: EventKind
+    number: int | None
+    elapsed: float
+    body: Mapping[str, Any]
+
+
+class RunLock:
+    """Ownership of a run's folder, dropped by the kernel when the process ends, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "lock"
+        try:
+            self._file = open(path, "a+", encoding="ascii")  # noqa: SIM115 (held open for the run's life)
+        except OSError as error:
+            raise RunError(f"the run's folder {folder} cannot be written: {error.strerror}") from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.seek(0)
+            owner = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise RunInUse(f"the run {folder} is in use by process {owner}; watch it with: nas show {folder}") from None
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def release(self) -> None:
+        self._file.truncate(0)
+        self._file.close()
+
+
+class Ledger:
+    """Writes and reads the record. Events gather in memory until `commit` makes them durable, all or none."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection, self._path = connection, path
+        self._events: list[tuple[str, int | None, float, str, int]] = []
+        self._reports: list[tuple[int, int, str]] = []
+
+    @classmethod
+    def create(cls, folder: Path, about: Mapping[str, Any], durable: bool = True) -> Self:
+        """A new ledger in an existing folder. `durable=False` survives a killed process, but not a power cut."""
+        path, beside = folder / FILE, folder / f".{FILE}.new"
+        beside.unlink(missing_ok=True)
+        with _sentences(path):
+            connection = sqlite3.connect(beside)
+            with connection:
+                connection.execute("CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+                connection.execute(
+                    "CREATE TABLE events (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, number INTEGER, "
+                    "elapsed REAL NOT NULL, body TEXT NOT NULL, checksum INTEGER NOT NULL)"
+                )
+                connection.execute(
+                    "CREATE TABLE reports (number INTEGER, epoch INTEGER, body TEXT NOT NULL, "
+                    "PRIMARY KEY (number, epoch)) WITHOUT ROWID"
+                )
+                rows = [(name, json.dumps(value)) for name, value in {"format": FORMAT, **about}.items()]
+                connection.executemany("INSERT INTO about VALUES (?, ?)", rows)
+            connection.close()
+            os.replace(beside, path)  # a ledger is there whole or not at all
+        return cls.open(folder, durable)
+
+    @classmethod
+    def open(cls, folder: Path, durable: bool = True) -> Self:
+        """The ledger of a run, for its owner. Raises RunError or LedgerError."""
+        path = _existing(folder)
+        with _sentences(path):
+            ledger = cls(_connect(path, durable), path)
+            ledger._check()
+        return ledger
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The ledger of a run, to look at only, also while its owner writes."""
+        path = _existing(folder)
+        with _sentences(path):
+            try:
+                connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)
+                connection.execute("SELECT 1 FROM about").fetchone()
+            except sqlite3.OperationalError:  # a folder that cannot be written to holds no place for WAL's index
+                connection = sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)
+            ledger = cls(connection, path)
+            ledger._check()
+        return ledger
+
+    def record(self, kind: EventKind, number: int | None, elapsed: float, body: Mapping[str, Any]) -> None:
+        text = json.dumps(body, allow_nan=False)
+        self._events.append((kind, number, elapsed, text, _checksum(kind, number, text)))
+
+    def report(self, number: int, epoch: int, body: Mapping[str, Any]) -> None:
+        self._reports.append((number, epoch, json.dumps(body)))
+
+    def commit(self) -> None:
+        """Makes everything recorded since the last commit durable. Raises LedgerError where the disk refuses."""
+        if not self._events and not self._reports:
+            return
+        insert = "INSERT INTO events (kind, number, elapsed, body, checksum) VALUES (?, ?, ?, ?, ?)"
+        with _sentences(self._path), self._connection:
+            self._connection.executemany(insert, self._events)
+            self._connection.executemany("INSERT OR REPLACE INTO reports VALUES (?, ?, ?)", self._reports)
+        self._events, self._reports = [], []
+
+    def about(self) -> dict[str, Any]:
+        with _sentences(self._path):
+            rows = self._connection.execute("SELECT name, value FROM about").fetchall()
+            return {name: json.loads(value) for name, value in rows}
+
+    def events(self) -> Iterator[Event]:
+        """All events, oldest first. Raises LedgerError at one that is damaged."""
+        with _sentences(self._path):
+            rows = self._connection.execute("SELECT id, kind, number, elapsed, body, checksum FROM events ORDER BY id")
+            for index, kind, number, elapsed, body, checksum in rows:
+                if _checksum(kind, number, body) != checksum:
+                    raise LedgerError(f"the record {self._path} is damaged: event {index} ({kind}) fails its checksum")
+                yield Event(kind, number, elapsed, json.loads(body))
+
+    def reports(self, number: int) -> list[tuple[int, dict[str, Any]]]:
+        """What a trial reported, as (epoch, metrics)."""
+        query = "SELECT epoch, body FROM reports WHERE number = ? ORDER BY epoch"
+        with _sentences(self._path):
+            return [(epoch, json.loads(body)) for epoch, body in self._connection.execute(query, (number,))]
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _check(self) -> None:
+        found = self.about().get("format")
+        if found != FORMAT:
+            raise LedgerError(f"the record {self._path} has format {found!r}; this release reads format {FORMAT}")
+
+
+def _connect(path: Path, durable: bool) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=30)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
+    return connection
+
+
+def _existing(folder: Path) -> Path:
+    path = folder / FILE
+    if not path.is_file():
+        what = "is no run's folder" if folder.is_dir() else "does not exist"
+        raise RunError(f"{folder} {what}: it should hold {FILE}")
+    return path
+
+
+def _checksum(kind: str, number: int | None, body: str) -> int:
+    return zlib.crc32(f"{kind} {number} {body}".encode())
+
+
+@contextmanager
+def _sentences(path: Path) -> Iterator[None]:
+    """SQLite's and the disk's complaints as LedgerError."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise LedgerError(f"the record {path} cannot be used ({error}); nothing recorded so far is lost") from error
+    except (sqlite3.DatabaseError, ValueError) as error:
+        raise LedgerError(f"the record {path} is damaged ({error})") from error
+    except OSError as error:
+        raise LedgerError(f"the record {path} cannot be used: {error.strerror}") from error

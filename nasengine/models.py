@@ -1,0 +1,41 @@
+"""Trained models in a run's folder: one safetensors file each, named by the trial's number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .checkpoint import write_atomically
+from .errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def model_path(folder: Path, number: int) -> Path:
+    return folder / "models" / f"{number}.safetensors"
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """The model's state on the CPU, each tensor contiguous and with memory of its own."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+
+
+def save_model(folder: Path, number: int, model: nn.Module) -> None:
+    from safetensors.torch import save
+
+    write_atomically(model_path(folder, number), save(weights(model)))
+
+
+def load_weights(folder: Path, number: int) -> dict[str, Tensor]:
+    """Raises RunError where the file is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    path = model_path(folder, number)
+    try:
+        return load(path.read_bytes())
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}): the run has no model of trial {number}") from None
+    except SafetensorError as error:
+        raise RunError(f"{path} is damaged ({error})") from None

@@ -1,0 +1,80 @@
+"""From a configuration's names, or a user's own objects, to the four parts of a search, fitted together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .errors import ConfigError, RunError
+from .plugin import Plugin
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .plan import Plan
+    from .registry import Kind
+
+Objects: TypeAlias = "Mapping[Kind, Plugin]"
+"""Plugins that were given as objects, by kind."""
+
+
+def resolve(config: Config, objects: Objects) -> Plan:
+    """The objects that a configuration names, fitted together. Raises NasError where they do not fit."""
+    from .plan import Plan
+    from .trial import Objective
+
+    space: Any = _part("space", config, objects)
+    strategy: Any = _part("strategy", config, objects)
+    evaluator: Any = _part("evaluator", config, objects)
+    task: Any = _part("task", config, objects)
+    objectives = [Objective.parse(text) for text in config.objectives or task.objectives]
+    if len(objectives) > 1 and not strategy.several_objectives:
+        raise ConfigError(
+            f"the strategy {strategy.name!r} looks at one objective only, and {len(objectives)} were asked for: "
+            f"{', '.join(map(str, objectives))}; choose one, or a strategy that takes several, such as random"
+        )
+    for fidelity in (config.fidelity, config.final_fidelity):
+        task.check(fidelity)
+    domain = space.domain(task)
+    return Plan(config, space, strategy, evaluator, task, domain, objectives)
+
+
+def restore(kind: Kind, config: Config, about: Mapping[str, Any], objects: Mapping[Any, Plugin]) -> Plugin:
+    """A run's plugin made again. Raises RunError where it is not the code that the run was started with."""
+    from .registry import fingerprint
+
+    if kind not in objects and kind in about["in_memory"]:
+        name = getattr(config, kind).name
+        raise RunError(
+            f"the run's {kind} was an object ({name}) that cannot be made again from its name; go on from Python: "
+            f"nasengine.resume(folder, {kind}=…)"
+        )
+    plugin = _part(kind, config, objects)
+    then, now = about["plugins"][kind], fingerprint(plugin)
+    if then != now:
+        raise RunError(
+            f"the run was started with the {kind} {plugin.name!r} of {then}, and {now} is here now; install the "
+            f"former to go on, or start a new run"
+        )
+    return plugin
+
+
+def _part(kind: Kind, config: Config, objects: Mapping[Any, Plugin]) -> Plugin:
+    from .registry import bases, make
+
+    if kind not in objects:
+        choice = getattr(config, kind)
+        return make(kind, choice.name, choice.options)
+    plugin = objects[kind]
+    base = bases()[kind]
+    if not isinstance(plugin, base):
+        raise ConfigError(f"the {kind} is {plugin!r}; expected a name or a nasengine.{base.__name__}")
+    return plugin
+
+
+def choice_of(kind: Any, plugin: Plugin) -> Any:
+    """An object as the configuration names it: options that are no JSON values are left to the object."""
+    from .config import PluginChoice
+    from .registry import importable, name_of
+
+    plugin.name = name_of(kind, plugin)
+    return PluginChoice(name=plugin.name, options=plugin.settings if importable(plugin) else {})

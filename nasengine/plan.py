@@ -1,0 +1,63 @@
+"""Plan: what a run is made of; Observer: who watches it; and what both the loop and a reader of its record need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .config import Config
+from .domain import Domain
+from .evaluator import Evaluator
+from .space import SearchSpace
+from .strategy import Strategy
+from .task import Task
+from .trial import Evaluate, Objective, Report, Request, Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is made of."""
+
+    config: Config
+    space: SearchSpace
+    strategy: Strategy
+    evaluator: Evaluator
+    task: Task
+    domain: Domain
+    objectives: Sequence[Objective]
+
+
+class Observer:
+    """Is told what happens, after it was recorded. Override what you want to know; nothing here does anything."""
+
+    def opened(self, folder: Path, plan: Plan) -> None:
+        """The run's folder is there; nothing has been asked for yet."""
+
+    def began(self, phase: str) -> None:
+        """`search` or `final` begins."""
+
+    def started(self, number: int, request: Request) -> None:
+        """A request was handed to a worker."""
+
+    def reported(self, report: Report) -> None:
+        """A trial finished an epoch."""
+
+    def ended(self, trial: Trial) -> None:
+        """A trial came back."""
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """The seed of a run's trial: independent streams, equal in every process."""
+    return int(np.random.SeedSequence(seed, spawn_key=(2, number)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def rank(trials: Iterable[Trial], objective: Objective) -> list[Trial]:
+    """The search's usable trials, best first; after them what was learnt but not evaluated, latest first."""
+    searched = [trial for trial in trials if trial.purpose == "search"]
+    scored = [(objective.score(trial), trial) for trial in searched if isinstance(trial.request, Evaluate)]
+    best = sorted(((score, t) for score, t in scored if score is not None), key=lambda pair: (-pair[0], pair[1].number))
+    learnt = [trial for trial in reversed(searched) if trial.derived is not None]
+    return [trial for _, trial in best] + learnt

@@ -1,0 +1,251 @@
+"""The registry: from a plugin's name to its class, whether it was installed, is importable, or stands in a file.
+
+Listing imports nothing: names come from the entry points' metadata. Loading a plugin that is broken fails that one
+only, and says whose it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, TypeAlias, get_type_hints
+
+from .errors import ConfigError, PluginError, near_miss, one_line
+from .plugin import Plugin, is_json
+
+Kind: TypeAlias = Literal["space", "strategy", "evaluator", "task"]
+
+GROUPS: dict[Kind, str] = {
+    "space": "nasengine.search_spaces",
+    "strategy": "nasengine.strategies",
+    "evaluator": "nasengine.evaluators",
+    "task": "nasengine.tasks",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An installed plugin, as its distribution's metadata describes it."""
+
+    kind: Kind
+    name: str
+    target: str
+    distribution: str
+    version: str
+
+
+def bases() -> dict[Kind, type[Plugin]]:
+    """What a plugin of each kind must be a subclass of."""
+    from .evaluator import Evaluator
+    from .space import SearchSpace
+    from .strategy import Strategy
+    from .task import Task
+
+    return {"space": SearchSpace, "strategy": Strategy, "evaluator": Evaluator, "task": Task}
+
+
+def installed(kind: Kind) -> list[Listed]:
+    """The installed plugins of a kind, by name; two distributions that claim one name both appear."""
+    found = {
+        (point.name, point.value, _distribution(point)): Listed(kind, point.name, point.value, *_distribution(point))
+        for point in entry_points(group=GROUPS[kind])
+    }
+    return sorted(found.values(), key=lambda listed: (listed.name, listed.distribution))
+
+
+def split(text: str) -> tuple[str, dict[str, Any]]:
+    """`cell:layers=4,channels=8` or `./mine.py:Mine:epochs=10` as the plugin's name and its options.
+
+    Values are YAML scalars or lists; a comma ends a value only where another `name=` follows. Raises ConfigError.
+    """
+    import yaml
+
+    name, _, rest = text.partition(":")
+    if rest and (name.endswith(".py") or "/" in name or "." in name):
+        attribute, _, rest = rest.partition(":")
+        name = f"{name}:{attribute}"
+    options: dict[str, Any] = {}
+    for part in re.split(r",(?=\s*[A-Za-z_]\w*\s*=)", rest) if rest else []:
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip().isidentifier():
+            raise ConfigError(f"{text!r}: {part!r} is no option; write options as NAME:option=value,option=value")
+        try:
+            options[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            options[key.strip()] = value
+    return name.strip(), options
+
+
+def load(kind: Kind, name: str) -> type[Plugin]:
+    """The plugin's class. Raises PluginError where there is none, more than one, or it cannot be imported."""
+    if ":" in name:
+        return _checked(kind, name, _from_path(kind, name))
+    matching = [listed for listed in installed(kind) if listed.name == name]
+    if not matching:
+        hint = near_miss(name, [listed.name for listed in installed(kind)])
+        raise PluginError(f"no {kind} named {name!r}.{hint} See: nas list {_plural(kind)}")
+    if len(matching) > 1:
+        owners = " and ".join(f"{listed.distribution} {listed.version}" for listed in matching)
+        raise PluginError(f"the {kind} {name!r} is claimed by {owners}; uninstall one, or name it by its import path")
+    listed = matching[0]
+    owner = f"{kind} {name!r} (of {listed.distribution} {listed.version})"
+    try:
+        found = EntryPoint(name, listed.target, GROUPS[kind]).load()
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"the {owner} cannot be loaded: {one_line(error)}") from error
+    return _checked(kind, name, found)
+
+
+def make(kind: Kind, name: str, options: Mapping[str, Any]) -> Plugin:
+    """The plugin with its options checked and set. Raises PluginError or ConfigError."""
+    cls = load(kind, name)
+    checked = check_options(kind, name, cls, options)
+    try:
+        plugin: Plugin = cls(**checked)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the {kind} {name!r} does not accept its options: {one_line(error)}") from error
+    plugin.name = name
+    return plugin
+
+
+def options_of(cls: type[Plugin]) -> dict[str, inspect.Parameter]:
+    """The keyword arguments of the plugin's constructor."""
+    if cls.__init__ is object.__init__:
+        return {}
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+
+def check_options(kind: Kind, name: str, cls: type[Plugin], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options converted to the types of the constructor. Raises ConfigError, naming the option."""
+    from pydantic import TypeAdapter, ValidationError
+
+    known = options_of(cls)
+    try:
+        hints = get_type_hints(cls.__init__)
+    except (NameError, TypeError):  # a hint that exists for type checkers only
+        hints = {}
+    checked = {}
+    for option, value in options.items():
+        if option not in known:
+            allowed = ", ".join(known) or "none"
+            raise ConfigError(
+                f"the {kind} {name!r} has no option {option!r}.{near_miss(option, known)} It has: {allowed}"
+            )
+        hint = hints.get(option, Any)
+        try:
+            checked[option] = TypeAdapter(hint).validate_python(value)
+            if isinstance(value, bool) and hint is not Any and not isinstance(checked[option], bool):
+                raise ValueError("a yes or no")
+        except (ValidationError, ValueError):
+            expected = _shown(hint)
+            raise ConfigError(
+                f"the option {option!r} of the {kind} {name!r} is {value!r}; expected {expected}"
+            ) from None
+    missing = [n for n, p in known.items() if p.default is p.empty and n not in options]
+    if missing:
+        raise ConfigError(f"the {kind} {name!r} needs the option {missing[0]!r}: {name}:{missing[0]}=…")
+    return checked
+
+
+def name_of(kind: Kind, plugin: Plugin) -> str:
+    """What to ask for to get this object's class again: its entry point's name, or its import path."""
+    target = f"{type(plugin).__module__}:{type(plugin).__qualname__}"
+    names = [listed.name for listed in installed(kind) if listed.target == target]
+    return names[0] if len(names) == 1 else target
+
+
+def fingerprint(plugin: Plugin) -> str:
+    """Which code a plugin is, for refusing to resume with another: distribution and version, or a file's digest."""
+    return fingerprint_of(type(plugin))
+
+
+def fingerprint_of(cls: type[Plugin]) -> str:
+    """The same for a plugin's class."""
+    target = f"{cls.__module__}:{cls.__qualname__}"
+    for kind in GROUPS:
+        for listed in installed(kind):
+            if listed.target == target:
+                return f"{listed.distribution} {listed.version}"
+    try:
+        source = inspect.getsourcefile(cls)
+        return f"sha256 {hashlib.sha256(Path(source or '').read_bytes()).hexdigest()[:16]}"
+    except (OSError, TypeError):
+        return "defined in memory"
+
+
+def importable(plugin: Plugin) -> bool:
+    """Whether another process can make the same plugin from its name and settings."""
+    cls = type(plugin)
+    if not is_json(plugin.settings):
+        return False
+    return cls.__module__ not in ("__main__", "builtins") and "<locals>" not in cls.__qualname__
+
+
+def _from_path(kind: Kind, name: str) -> object:
+    where, _, attribute = name.rpartition(":")
+    if where.endswith(".py") or "/" in where:
+        module = _module_of_file(kind, Path(where))
+    else:
+        try:
+            module = importlib.import_module(where)
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"the {kind} {name!r} cannot be imported: {one_line(error)}") from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        classes = [n for n, value in vars(module).items() if isinstance(value, type)]
+        hint = near_miss(attribute, classes)
+        raise PluginError(f"{where} has no class {attribute!r}.{hint}") from None
+
+
+def _module_of_file(kind: Kind, path: Path) -> ModuleType:
+    """A module made from a file, the same object each time the same file is named."""
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise PluginError(f"no file {path} to load a {kind} from")
+    module_name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses and pickling look their own module up
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[module_name]
+        raise PluginError(f"the {kind} in {path} cannot be loaded: {one_line(error)}") from error
+    return module
+
+
+def _checked(kind: Kind, name: str, found: object) -> type[Plugin]:
+    base = bases()[kind]
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise PluginError(f"{name!r} is no {kind}: expected a subclass of nasengine.{base.__name__}, got {found!r}")
+    if inspect.isabstract(found):
+        lacking = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+        raise PluginError(f"the {kind} {name!r} is not complete: it does not define {lacking}")
+    return found
+
+
+def _distribution(point: EntryPoint) -> tuple[str, str]:
+    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "?")
+
+
+def _plural(kind: Kind) -> str:
+    return {"space": "spaces", "strategy": "strategies", "evaluator": "evaluators", "task": "tasks"}[kind]
+
+
+def _shown(hint: Any) -> str:
+    return str(getattr(hint, "__name__", hint)) if not hasattr(hint, "__args__") else str(hint).replace("typing.", "")

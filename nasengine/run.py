@@ -1,0 +1,233 @@
+"""Run: a run's folder seen from outside, while it goes on or after: its trials, its best, its models."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .architecture import Architecture
+from .config import Config
+from .errors import RunError
+from .ledger import Event, Ledger
+from .plan import rank
+from .trial import Evaluate, Objective, Request, Trial, request_from_dict
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from .plugin import Plugin
+    from .space import SearchSpace
+    from .task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The architecture found against random ones, all trained by one recipe, on the test data.
+
+    found: its value. baseline: theirs. gain: found minus the mean of theirs, signed so that positive is better.
+    spread: the standard deviation of theirs (0 where there is one only).
+    """
+
+    metric: str
+    found: float
+    baseline: Sequence[float]
+    gain: float
+    spread: float
+
+
+class Run:
+    """What a run's folder says. Reading it takes no lock and changes nothing."""
+
+    def __init__(self, folder: str | Path, plugins: Mapping[str, Plugin] | None = None) -> None:
+        self.folder = Path(folder)
+        self._plugins = dict(plugins or {})
+        self._load()
+
+    def _load(self) -> None:
+        ledger = Ledger.read(self.folder)
+        try:
+            self.about = ledger.about()
+            self._events = list(ledger.events())
+        finally:
+            ledger.close()
+        self.config = Config.of(self.about["config"], str(self.folder))
+        self.objectives = [Objective.parse(text) for text in self.about["objectives"]]
+        self.requests: dict[int, Request] = {}
+        self._trials: dict[int, Trial] = {}
+        for event in self._events:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        if event.number is None:
+            return
+        if event.kind in ("ask", "final"):
+            self.requests[event.number] = request_from_dict(event.body)
+        elif event.kind == "tell":
+            request = self.requests[event.number]
+            self._trials[event.number] = Trial.from_dict(event.number, request, 0, event.body)
+
+    def __repr__(self) -> str:
+        state = "finished" if self.finished else "unfinished"
+        return f"<Run {self.folder} ({state}, {len(self._trials)} trials)>"
+
+    @property
+    def finished(self) -> bool:
+        return any(event.kind == "finished" for event in self._events)
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has worked, over all its processes."""
+        return self._events[-1].elapsed if self._events else 0.0
+
+    @property
+    def all_trials(self) -> list[Trial]:
+        """Every trial that came back, in the order of their numbers."""
+        return [self._trials[number] for number in sorted(self._trials)]
+
+    @property
+    def in_flight(self) -> dict[int, Request]:
+        """What was asked for and has not come back: running now, or interrupted."""
+        return {number: request for number, request in self.requests.items() if number not in self._trials}
+
+    @property
+    def best(self) -> Trial:
+        """The final training of the architecture found; before there is one, the search's best trial so far.
+
+        Raises RunError where nothing has been judged yet.
+        """
+        final = [trial for trial in self.all_trials if trial.purpose == "final" and trial.state == "done"]
+        ranked = final or rank(self.all_trials, self.objectives[0])
+        if not ranked:
+            raise RunError(f"the run {self.folder} has no result yet")
+        return ranked[0]
+
+    def front(self) -> list[Trial]:
+        """The search's trials that no other beats in every objective (the Pareto front), by the first objective."""
+        scored = []
+        for trial in self.all_trials:
+            scores = [objective.score(trial) for objective in self.objectives]
+            if trial.purpose == "search" and isinstance(trial.request, Evaluate) and None not in scores:
+                scored.append(([score for score in scores if score is not None], trial))
+        front = [
+            (mine, trial)
+            for mine, trial in scored
+            if not any(all(a >= b for a, b in zip(o, mine, strict=True)) and o != mine for o, _ in scored)
+        ]
+        return [trial for _, trial in sorted(front, key=lambda pair: (-pair[0][0], pair[1].number))]
+
+    def comparison(self) -> Comparison | None:
+        """The found architecture against the random baseline; None where there is no baseline to compare with."""
+        objective = self.objectives[0]
+        metric = f"test_{objective.metric}"
+        done = [trial for trial in self.all_trials if trial.state == "done"]
+        if not any(metric in trial.metrics for trial in done):  # an evaluator without models reads no test data
+            metric = objective.metric
+        found = [trial.metrics[metric] for trial in done if trial.purpose == "final" and metric in trial.metrics]
+        others = [trial.metrics[metric] for trial in done if trial.purpose == "baseline" and metric in trial.metrics]
+        if not found or not others:
+            return None
+        sign = 1 if objective.direction == "max" else -1
+        spread = statistics.stdev(others) if len(others) > 1 else 0.0
+        return Comparison(metric, found[0], others, sign * (found[0] - statistics.fmean(others)), spread)
+
+    def trials(self) -> pd.DataFrame:
+        """One row a trial: number, purpose, kind, state, its metrics, seconds, error, architecture's id and picks."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows()).set_index("number") if self._trials else pd.DataFrame()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table of trials as JSON values."""
+        rows = []
+        for trial in self.all_trials:
+            architecture = trial.architecture
+            rows.append(
+                {
+                    "number": trial.number,
+                    "purpose": trial.purpose,
+                    "kind": type(trial.request).__name__.lower(),
+                    "state": trial.state,
+                    **trial.metrics,
+                    "seconds": round(trial.seconds, 3),
+                    "error": trial.error,
+                    "same_as": trial.same_as,
+                    "id": architecture.short if architecture else None,
+                    "architecture": architecture.to_dict()["picks"] if architecture else None,
+                }
+            )
+        return rows
+
+    def curve(self, number: int) -> list[dict[str, float]]:
+        """A trial's metrics after each epoch, also while it runs."""
+        if number in self._trials:
+            return [dict(point) for point in self._trials[number].curve]
+        ledger = Ledger.read(self.folder)
+        try:
+            return [metrics for _, metrics in ledger.reports(number)]
+        finally:
+            ledger.close()
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The run's search space, made again from its name and options."""
+        return self._plugin("space")  # type: ignore[return-value]
+
+    @cached_property
+    def task(self) -> Task:
+        """The run's task, made again from its name and options."""
+        return self._plugin("task")  # type: ignore[return-value]
+
+    def _plugin(self, kind: Any) -> Plugin:
+        from .parts import restore
+
+        return restore(kind, self.config, self.about, self._plugins)
+
+    def best_model(self) -> nn.Module:
+        """The trained model of the architecture found, in evaluation mode, on the CPU.
+
+        Raises RunError where the run has not trained one.
+        """
+        from .models import load_weights
+
+        trial = self.best
+        architecture = trial.architecture
+        if trial.purpose != "final" or architecture is None:
+            raise RunError(f"the run {self.folder} has no trained model yet; finish it with: nas resume {self.folder}")
+        model = self.space.model(architecture, self.task)
+        model.load_state_dict(load_weights(self.folder, trial.number))
+        return model.eval()
+
+    def summary(self) -> dict[str, Any]:
+        """What the run found, as JSON values."""
+        best = self.best if rank(self.all_trials, self.objectives[0]) else None
+        architecture: Architecture | None = best.architecture if best else None
+        comparison = self.comparison()
+        return {
+            "folder": str(self.folder),
+            "finished": self.finished,
+            "seconds": round(self.seconds, 1),
+            "trials": len(self._trials),
+            "states": {s: sum(t.state == s for t in self.all_trials) for s in {t.state for t in self.all_trials}},
+            "best": {
+                "number": best.number,
+                "metrics": dict(best.metrics),
+                "architecture": json.loads(architecture.to_json()) if architecture else None,
+            }
+            if best
+            else None,
+            "comparison": {
+                "metric": comparison.metric,
+                "found": comparison.found,
+                "baseline": list(comparison.baseline),
+                "gain": comparison.gain,
+                "spread": comparison.spread,
+            }
+            if comparison
+            else None,
+        }

@@ -1,0 +1,239 @@
+"""A search from start to end: from names to objects, a folder, a ledger, an executor, and the engine between them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .device import available_cores, pick_device
+from .errors import NasError, RunError
+from .parts import Objects, choice_of, resolve, restore
+from .plugin import Plugin
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .evaluator import Evaluator, Fidelity
+    from .ledger import RunLock
+    from .plan import Observer, Plan
+    from .run import Run
+    from .space import SearchSpace
+    from .strategy import Strategy
+    from .task import Task
+
+
+def search(
+    space: str | SearchSpace = "cell",
+    strategy: str | Strategy = "darts",
+    task: str | Task = "digits",
+    evaluator: str | Evaluator = "train",
+    *,
+    out: str | Path | None = None,
+    trials: int = 20,
+    time_limit: float | str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    objectives: tuple[str, ...] | str = (),
+    fidelity: Fidelity | str | None = None,
+    final_fidelity: Fidelity | str | None = None,
+    baseline: int = 3,
+    max_failures: float = 0.5,
+    threads: int | None = None,
+    data: str | None = None,
+    observer: Observer | None = None,
+    durable: bool = True,
+) -> Run:
+    """Searches, trains what was found, compares it with random architectures, and returns the run.
+
+    Each of the four parts is a name (with options: `"cell:layers=4"`), an import path, or an object of your own. The
+    other arguments are the settings of `nas run`, by the same names. `observer` is told what happens; `durable=False`
+    trades the record's safety against a power cut for speed.
+
+    Raises NasError: ConfigError, PluginError, DataError, RunError for what was asked, RunFailed where every candidate
+    failed.
+    """
+    from .config import Config
+
+    named = {"space": space, "strategy": strategy, "task": task, "evaluator": evaluator}
+    objects: dict[Any, Plugin] = {kind: given for kind, given in named.items() if isinstance(given, Plugin)}
+    settings: dict[str, Any] = {kind: given for kind, given in named.items() if kind not in objects}
+    for kind, given in objects.items():
+        settings[kind] = choice_of(kind, given)
+    settings |= {
+        "trials": trials, "time_limit": time_limit, "seed": seed, "device": device, "objectives": objectives,
+        "baseline": baseline, "max_failures": max_failures, "threads": threads, "data": data,
+    }  # fmt: skip
+    settings |= {"fidelity": fidelity} if fidelity is not None else {}
+    settings |= {"final_fidelity": final_fidelity} if final_fidelity is not None else {}
+    return start(Config.of(settings, "search"), out, objects, observer, durable)
+
+
+def start(
+    config: Config,
+    out: str | Path | None = None,
+    objects: Objects | None = None,
+    observer: Observer | None = None,
+    durable: bool = True,
+) -> Run:
+    """A new run in a new folder."""
+    from . import __version__
+    from .ledger import Ledger, RunLock
+    from .registry import fingerprint, importable
+
+    config = _absolute(config)
+    plan = resolve(config, objects or {})
+    folder = _new_folder(out, config)
+    lock = RunLock(folder)
+    try:
+        plugins = {
+            "space": plan.space,
+            "strategy": plan.strategy,
+            "evaluator": plan.evaluator,
+            "task": plan.task,
+        }
+        about = {
+            "config": config.to_dict(),
+            "objectives": [str(objective) for objective in plan.objectives],
+            "nasengine": __version__,
+            "plugins": {kind: fingerprint(plugin) for kind, plugin in plugins.items()},
+            "in_memory": [kind for kind, plugin in plugins.items() if not importable(plugin)],
+        }
+        Ledger.create(folder, about, durable).close()
+        (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+        return _go_on(folder, plan, lock, observer, durable, plugins)
+    finally:
+        lock.release()
+
+
+def resume(
+    folder: str | Path,
+    *,
+    space: SearchSpace | None = None,
+    strategy: Strategy | None = None,
+    task: Task | None = None,
+    evaluator: Evaluator | None = None,
+    observer: Observer | None = None,
+    durable: bool = True,
+) -> Run:
+    """Goes on with an interrupted run, to the end that it would have had. A finished run is returned as it is.
+
+    Objects of your own that the run was started with, and that cannot be made again from their names, must be given
+    again. Raises RunError where the run is in use, damaged, or its settings or plugins have changed.
+    """
+    from .config import Config
+    from .ledger import Ledger, RunLock
+    from .run import Run
+
+    folder = Path(folder)
+    Ledger.read(folder).close()
+    lock = RunLock(folder)
+    try:
+        about = Ledger.read(folder).about()
+        config = Config.of(about["config"], str(folder))
+        _refuse_changes(folder, config)
+        given = {"space": space, "strategy": strategy, "task": task, "evaluator": evaluator}
+        objects: dict[Any, Plugin] = {kind: plugin for kind, plugin in given.items() if plugin is not None}
+        run = Run(folder, objects)
+        if run.finished:
+            return run
+        kinds: tuple[Any, ...] = ("space", "strategy", "evaluator", "task")
+        plugins = {kind: restore(kind, config, about, objects) for kind in kinds}
+        return _go_on(folder, resolve(config, plugins), lock, observer, durable, plugins)
+    finally:
+        lock.release()
+
+
+def _go_on(
+    folder: Path, plan: Plan, lock: RunLock, observer: Observer | None, durable: bool, plugins: Mapping[str, Plugin]
+) -> Run:
+    import torch
+
+    from .engine import Engine
+    from .executors.local import LocalExecutor
+    from .ledger import Ledger
+    from .run import Run
+    from .worker import Worker
+
+    torch.set_num_threads(plan.config.threads or available_cores())
+    device = pick_device(plan.config.device)
+    worker = Worker(plan.space, plan.strategy, plan.evaluator, plan.task, device, folder)
+    ledger = Ledger.open(folder, durable)
+    if observer is not None:
+        observer.opened(folder, plan)
+    try:
+        Engine(plan, ledger, LocalExecutor(worker), folder / "checkpoints", observer).run()
+    finally:
+        ledger.close()
+    return Run(folder, plugins)
+
+
+def _new_folder(out: str | Path | None, config: Config) -> Path:
+    """The folder asked for, which must not hold a run, or the next free one under `runs`."""
+    from .ledger import FILE
+
+    try:
+        if out is not None:
+            folder = Path(out)
+            if (folder / FILE).exists():
+                raise RunError(
+                    f"{folder} holds a run; go on with it: nas resume {folder}, or choose another folder with --out"
+                )
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        stem = f"{date.today()}-{_word(config.space.name)}-{_word(config.strategy.name)}"
+        for count in itertools.count(1):
+            folder = Path("runs") / f"{stem}-{count}"
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        raise RunError(f"the run's folder {error.filename} cannot be made: {error.strerror}") from None
+    raise NasError("no folder")  # pragma: no cover: count() has no end
+
+
+def _absolute(config: Config) -> Config:
+    """Paths of plugin files and of the task's data as absolute ones, so that a run resumes from any folder."""
+    changes: dict[str, Any] = {}
+    for kind in ("space", "strategy", "evaluator", "task"):
+        choice = getattr(config, kind)
+        file, _, attribute = choice.name.rpartition(":")
+        options = dict(choice.options)
+        if kind == "task" and isinstance(options.get("path"), str):
+            options["path"] = str(_data_path(options["path"], config.data))
+        name = f"{Path(file).expanduser().resolve()}:{attribute}" if file.endswith(".py") else choice.name
+        changes[kind] = choice.model_copy(update={"name": name, "options": options})
+    return config.model_copy(update=changes)
+
+
+def _data_path(path: str, folder: str | None) -> Path:
+    """A path as it stands; where nothing is there, inside the data folder (`--data`, else NASENGINE_DATA)."""
+    given = Path(path).expanduser()
+    base = folder or os.environ.get("NASENGINE_DATA")
+    return (Path(base) / given if base and not given.exists() else given).resolve()
+
+
+def _word(name: str) -> str:
+    """A plugin's name as part of a folder's."""
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name.rpartition(":")[2]).lower()
+
+
+def _refuse_changes(folder: Path, config: Config) -> None:
+    """The folder's config.yaml is a copy for people; a changed one must not be taken for what was run."""
+    from .config import Config as Read
+
+    path = folder / "config.yaml"
+    if not path.exists():
+        return
+    changed = Read.read(path)
+    for name in type(config).model_fields:
+        before, after = getattr(config, name), getattr(changed, name)
+        if before != after:
+            raise RunError(
+                f"{path} says {name} = {after!r}, but the run was started with {before!r}; put it back to go on, or "
+                f"start a new run with: nas run --config {path}"
+            )

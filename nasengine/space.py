@@ -1,0 +1,104 @@
+"""SearchSpace: a network written once, as PyTorch code that says `choose` where its author is unsure."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+
+from .architecture import Architecture
+from .domain import Domain
+from .plugin import Plugin
+
+if TYPE_CHECKING:
+    import networkx as nx
+    from torch import nn
+
+    from .supernet import Depth, Several, Supernet
+    from .task import Task
+
+Factory: TypeAlias = "Callable[[], nn.Module]"
+Value = TypeVar("Value", int, float, str)
+
+
+class Chooser(Protocol):
+    """What `build` chooses with. The engine passes one of two: one keeps every option, one keeps what was picked.
+
+    Options are factories and are called inside the verb. A decision made inside a factory is conditional on that
+    option. The same name met twice is one decision, and must have the same options each time.
+    """
+
+    def one(self, name: str, options: Mapping[str, Factory]) -> nn.Module:
+        """One of n modules, called as the option would be."""
+
+    def some(self, name: str, options: Mapping[str, Factory], k: int) -> Several:
+        """k of n modules. Loop over `.items()`: the names and modules kept; merging them is the caller's."""
+
+    def depth(self, name: str, layers: Sequence[Factory], at_least: int = 1) -> Depth:
+        """The first d of n layers, one after the other, d from `at_least` to n. All outputs from there on must have
+        the same shape where every option is kept."""
+
+    def value(self, name: str, values: Sequence[Value]) -> Value:
+        """A number (width, kernel, rate). Where every option is kept it is the largest, and the space must say how to
+        cut it down, with `mask_channels`; a space that does not has no supernet."""
+
+
+class SearchSpace(Plugin, ABC):
+    """What can be built. Subclasses write `build`; everything else follows from it."""
+
+    @abstractmethod
+    def build(self, choose: Chooser, task: Task) -> nn.Module:
+        """The network for the task's `input_shape` and `classes`: ordinary PyTorch, undecided where it says `choose`.
+
+        It is run often and must do the same each time: take decisions through `choose` only.
+        """
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """One architecture for all that are the same network; here: the architecture itself."""
+        return architecture
+
+    def graph(self, architecture: Architecture) -> nx.DiGraph:
+        """The architecture as a graph for drawing; here: its picks in a row. Nodes carry a `label`."""
+        import networkx as nx
+
+        graph = nx.DiGraph()
+        nx.add_path(graph, ["input", *architecture.picks, "output"])
+        for name in graph:
+            pick = architecture.picks.get(name)
+            graph.nodes[name]["label"] = name if pick is None else f"{name}: {pick}"
+        return graph
+
+    def describe(self, architecture: Architecture) -> str:
+        """The architecture in a few lines of text; here: a line for each pick."""
+        shown = {n: " + ".join(p) if isinstance(p, tuple) else str(p) for n, p in architecture.picks.items()}
+        return "\n".join(f"{name}: {pick}" for name, pick in shown.items())
+
+    def domain(self, task: Task) -> Domain:
+        """All decisions of `build`, recorded on torch's `meta` device, where tensors have shapes but no memory."""
+        import torch
+
+        from .choosers import EveryOption
+
+        recorder = EveryOption()
+        with torch.device("meta"):
+            self.build(recorder, task)
+        return Domain(self.name, self.recorded_settings(), recorder.decisions, self.canonical)
+
+    def model(self, architecture: Architecture, task: Task) -> nn.Module:
+        """The architecture as a plain module on the CPU, freshly initialised, only the picked options built.
+
+        Raises ArchitectureError where the architecture lacks a pick.
+        """
+        from .choosers import OnlyPicked
+
+        return self.build(OnlyPicked(architecture), task)
+
+    def supernet(self, task: Task) -> Supernet:
+        """Every option at once, gates between them, on the CPU. Raises SpaceError where the space has none."""
+        from .choosers import EveryOption
+        from .supernet import Supernet
+
+        chooser = EveryOption()
+        module = self.build(chooser, task)
+        domain = Domain(self.name, self.recorded_settings(), chooser.decisions, self.canonical)
+        return Supernet(module, domain, chooser.finished_gates(self.name))

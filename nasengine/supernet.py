@@ -1,0 +1,231 @@
+"""What `choose` builds: every option between gates (the supernet), or only what was picked (a plain model).
+
+Both nest their modules under the options' names, so parameter names agree and a model inherits a supernet's weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .architecture import Architecture, Pick
+from .domain import Decision, Domain
+from .errors import SpaceError
+
+
+class Gate:
+    """How much each option of a decision counts, set by a strategy and shared by all places where the decision is met.
+
+    weights: shape (options,), or None where every active option counts fully.
+    active: the indices of the options that are computed at all.
+    """
+
+    def __init__(self, decision: Decision) -> None:
+        self.decision = decision
+        self.used = decision.kind != "value"
+        self.weights: Tensor | None = None
+        self.active: tuple[int, ...] = ()
+        self.open()
+
+    def open(self) -> None:
+        """Every option counts the same: 1/n each; all of a k-of-n choice."""
+        n = len(self.decision.options)
+        self.set(None if self.decision.kind == "some" else torch.full((n,), 1 / n))
+
+    def set(self, weights: Tensor | None, active: Sequence[int] | None = None) -> None:
+        """Soft weights (they may carry gradients), over all options unless `active` names the ones to compute."""
+        self.weights = weights
+        self.active = tuple(range(len(self.decision.options))) if active is None else tuple(active)
+
+    def pick(self, pick: Pick) -> None:
+        """Exactly what the pick keeps, as in a model of its own."""
+        self.set(None, self.decision.indices(pick))
+
+    def scale(self, index: int, value: Tensor) -> Tensor:
+        return value if self.weights is None else value * self.weights[index].to(value)
+
+    def mix(self, values: Mapping[int, Tensor]) -> Tensor:
+        """The weighted sum of the active options' values."""
+        total: Tensor | None = None
+        for index, value in values.items():
+            term = self.scale(index, value)
+            total = term if total is None else total + term
+        if total is None:
+            raise SpaceError(f"no option of the decision {self.decision.name!r} is active")
+        return total
+
+
+class _Options(nn.Module):
+    """Modules under their options' names; `gate` is None in a plain model."""
+
+    def __init__(self, decision: Decision, kept: Mapping[int, nn.Module], gate: Gate | None) -> None:
+        super().__init__()
+        self.names = {index: str(decision.options[index]) for index in kept}
+        self.gate = gate
+        for index, module in kept.items():
+            self._name(index, module, decision)
+
+    def _name(self, index: int, module: nn.Module, decision: Decision) -> None:
+        try:
+            self.add_module(self.names[index], module)
+        except (KeyError, TypeError) as error:
+            raise SpaceError(f"an option of the decision {decision.name!r} cannot be built: {error}") from None
+
+    def option(self, index: int) -> nn.Module:
+        return self.get_submodule(self.names[index])
+
+    @property
+    def active(self) -> tuple[int, ...]:
+        return tuple(self.names) if self.gate is None else self.gate.active
+
+
+class One(_Options):
+    """One of n modules, or their weighted sum."""
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        if self.gate is None or (self.gate.weights is None and len(self.active) == 1):
+            return self.option(self.active[0])(*inputs, **named)
+        # an option that only gives zeros costs nothing in a sum that has another term
+        active = [i for i in self.active if not getattr(self.option(i), "gives_zero", False)] or self.active[:1]
+        return self.gate.mix({index: self.option(index)(*inputs, **named) for index in active})
+
+
+class Several(_Options):
+    """k of n modules, or all of them with their weights."""
+
+    def items(self) -> Iterator[tuple[str, Callable[..., Any]]]:
+        """The names and modules kept, in the space's order."""
+        for index in self.active:
+            option = self.option(index)
+            weighted = self.gate is not None and self.gate.weights is not None
+            yield self.names[index], (_Weighted(option, self.gate, index) if weighted and self.gate else option)
+
+    def forward(self, *inputs: Any) -> Any:
+        raise SpaceError("a k-of-n choice is not called: loop over its items() and merge what they give")
+
+
+class _Weighted:
+    """One kept option of k, times its weight."""
+
+    def __init__(self, option: nn.Module, gate: Gate, index: int) -> None:
+        self.option, self.gate, self.index = option, gate, index
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        return self.gate.scale(self.index, self.option(*inputs, **named))
+
+
+class Depth(nn.Module):
+    """The first d of n layers, or the weighted sum of what comes out after each possible d."""
+
+    def __init__(self, layers: Sequence[nn.Module], gate: Gate | None) -> None:
+        super().__init__()
+        self.gate = gate
+        for index, layer in enumerate(layers):
+            self.add_module(str(index), layer)
+
+    def forward(self, value: Any, *rest: Any) -> Any:
+        if self.gate is None:
+            for layer in self.children():
+                value = layer(value, *rest)
+            return value
+        wanted = {int(self.gate.decision.options[index]): index for index in self.gate.active}
+        outputs: dict[int, Any] = {}
+        layers = list(self.children())
+        for depth in range(max(wanted) + 1):
+            if depth > 0:
+                value = layers[depth - 1](value, *rest)
+            if depth in wanted:
+                outputs[wanted[depth]] = value
+        return self.gate.mix(outputs)
+
+
+class Largest(int):
+    """The largest of a decision's values, where all are kept; it remembers the gate that cuts it down."""
+
+    gate: Gate
+
+
+class ChannelMask(nn.Module):
+    """Lets through as many leading channels as the gate picks; between picks, their weighted mean."""
+
+    masks: Tensor
+
+    def __init__(self, gate: Gate, dim: int) -> None:
+        super().__init__()
+        gate.used = True
+        self.gate, self.dim = gate, dim
+        widths = [int(value) for value in gate.decision.options]
+        masks = (torch.arange(max(widths))[None, :] < torch.tensor(widths)[:, None]).float()
+        self.register_buffer("masks", masks, persistent=False)
+
+    def forward(self, value: Tensor) -> Tensor:
+        mask = self.gate.mix({index: self.masks[index] for index in self.gate.active})
+        shape = [1] * value.dim()
+        shape[self.dim] = -1
+        return value * mask.to(value.dtype).view(shape)
+
+
+def mask_channels(width: int, dim: int = 1) -> nn.Module:
+    """How a width that was chosen cuts down a tensor that was built at the largest width.
+
+    In a plain model it is the identity. In a supernet it zeroes the channels (dimension `dim`) beyond the chosen
+    width. Put it where the width's layer ends, and let what follows treat zero channels as absent: the equality of
+    supernet and model rests on it, and the contract test for spaces checks it.
+    """
+    return ChannelMask(width.gate, dim) if isinstance(width, Largest) else nn.Identity()
+
+
+class Supernet(nn.Module):
+    """A space's network with every option built, and a gate for every decision."""
+
+    def __init__(self, module: nn.Module, domain: Domain, gates: Mapping[str, Gate]) -> None:
+        super().__init__()
+        self.module = module
+        self.domain = domain
+        self.gates = gates
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        return self.module(*inputs, **named)
+
+    def pick(self, architecture: Architecture) -> None:
+        """Sets every gate to exactly this architecture."""
+        self.domain.validate(architecture)
+        for name, gate in self.gates.items():
+            if name in architecture.picks:
+                gate.pick(architecture.picks[name])
+
+    def freeze_affine(self) -> None:
+        """Stops batch normalisation inside options from learning a scale, which would undo the gates' weights.
+
+        (DARTS, appendix A.1: no learnable affine parameters while searching.) The parameters stay in place, at one
+        and zero, so that names still agree with a plain model.
+        """
+        for mixed in self.modules():
+            if isinstance(mixed, One):
+                for module in mixed.modules():
+                    if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
+                        module.weight.requires_grad_(False)
+                        module.bias.requires_grad_(False)
+
+
+def inherit(model: nn.Module, supernet: Supernet) -> None:
+    """Gives a plain model the supernet's weights. Where the model is narrower, it takes the leading entries.
+
+    Raises SpaceError where a tensor of the model has no counterpart: the space's `build` depends on something other
+    than its choices.
+    """
+    source = supernet.module.state_dict()
+    inherited = {}
+    for name, tensor in model.state_dict().items():
+        given = source.get(name)
+        if (
+            given is None
+            or given.dim() != tensor.dim()
+            or any(a < b for a, b in zip(given.shape, tensor.shape, strict=True))
+        ):
+            raise SpaceError(f"the model's tensor {name!r} {tuple(tensor.shape)} has no counterpart in the supernet")
+        inherited[name] = given[tuple(slice(size) for size in tensor.shape)].clone()
+    model.load_state_dict(inherited)

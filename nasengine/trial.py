@@ -1,0 +1,152 @@
+"""Request and Trial: the work that a strategy asks for, and what came of it. Objective: what counts as better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from .architecture import Architecture
+from .errors import ConfigError
+from .evaluator import FULL, Fidelity
+
+Purpose: TypeAlias = Literal["search", "final", "baseline"]
+State: TypeAlias = Literal["done", "pruned", "failed", "out_of_memory", "timed_out"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Judge an architecture. Only requests whose purpose is not `search` read the test data."""
+
+    architecture: Architecture
+    fidelity: Fidelity = FULL
+    purpose: Purpose = "search"
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Let the strategy learn inside a supernet; `restart` counts its independent repetitions."""
+
+    restart: int = 0
+    purpose: Purpose = "search"
+
+
+Request: TypeAlias = Evaluate | Learn
+
+
+def request_to_dict(request: Request) -> dict[str, Any]:
+    if isinstance(request, Learn):
+        return {"kind": "learn", "restart": request.restart, "purpose": request.purpose}
+    architecture, fidelity = request.architecture.to_dict(), request.fidelity.to_dict()
+    return {"kind": "evaluate", "architecture": architecture, "fidelity": fidelity, "purpose": request.purpose}
+
+
+def request_from_dict(data: Mapping[str, Any]) -> Request:
+    if data["kind"] == "learn":
+        return Learn(data["restart"], data["purpose"])
+    return Evaluate(Architecture.from_dict(data["architecture"]), Fidelity(**data["fidelity"]), data["purpose"])
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a trial knows after an epoch, counted from 1. epochs: how many there will be at most, if known."""
+
+    number: int
+    epoch: int
+    metrics: Mapping[str, float]
+    epochs: int | None = None
+    derived: Architecture | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended: a Trial without what only the engine knows."""
+
+    number: int
+    state: State
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    curve: tuple[Mapping[str, float], ...] = ()
+    seconds: float = 0.0
+    worker: str = "local"
+    error: str | None = None
+    derived: Architecture | None = None
+    details: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A request that came back.
+
+    metrics: finite floats by name. curve: the metrics after each epoch. seconds: what it took. error: one line.
+    derived: the architecture that a `Learn` arrived at. same_as: the number of the earlier trial of the same network
+    whose result this is. details: for people (a traceback).
+    """
+
+    number: int
+    request: Request
+    state: State
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    curve: tuple[Mapping[str, float], ...] = ()
+    seconds: float = 0.0
+    worker: str = "local"
+    error: str | None = None
+    seed: int = 0
+    derived: Architecture | None = None
+    same_as: int | None = None
+    details: str | None = None
+
+    @property
+    def architecture(self) -> Architecture | None:
+        return self.request.architecture if isinstance(self.request, Evaluate) else self.derived
+
+    @property
+    def purpose(self) -> Purpose:
+        return self.request.purpose
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "state": self.state,
+            "metrics": dict(self.metrics),
+            "curve": [dict(point) for point in self.curve],
+            "seconds": self.seconds,
+            "worker": self.worker,
+            "error": self.error,
+            "derived": self.derived and self.derived.to_dict(),
+            "same_as": self.same_as,
+            "details": self.details,
+        }
+
+    @classmethod
+    def from_dict(cls, number: int, request: Request, seed: int, data: Mapping[str, Any]) -> Trial:
+        derived = Architecture.from_dict(data["derived"]) if data["derived"] else None
+        rest = {name: data[name] for name in ("state", "metrics", "seconds", "worker", "error", "same_as", "details")}
+        return cls(number, request, curve=tuple(data["curve"]), derived=derived, seed=seed, **rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A metric that counts, and its direction."""
+
+    metric: str
+    direction: Literal["max", "min"] = "max"
+
+    @classmethod
+    def parse(cls, text: str) -> Objective:
+        """`accuracy:max`, `parameters:min`; without a direction: max. Raises ConfigError."""
+        metric, _, direction = text.partition(":")
+        if not metric or direction not in ("", "max", "min"):
+            raise ConfigError(f"{text!r} is no objective; expected METRIC:max or METRIC:min, such as accuracy:max")
+        return cls(metric, "min" if direction == "min" else "max")
+
+    def __str__(self) -> str:
+        return f"{self.metric}:{self.direction}"
+
+    def score(self, trial: Trial) -> float | None:
+        """Higher is better; None where the trial has no usable value: it failed, or the metric is not finite."""
+        if trial.state not in ("done", "pruned"):
+            return None
+        value = trial.metrics.get(self.metric)
+        if value is None or not math.isfinite(value):
+            return None
+        return value if self.direction == "max" else -value

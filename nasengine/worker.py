@@ -1,0 +1,177 @@
+"""Worker: runs one request from start to end, wherever it is, and turns whatever happens into an Outcome."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+import traceback
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from .architecture import Architecture
+from .checkpoint import read_checkpoint, write_checkpoint
+from .context import Context
+from .errors import NasError, TrainingDiverged, one_line
+from .evaluator import Evaluator, Metrics
+from .models import save_model
+from .space import SearchSpace
+from .strategy import OneShotStrategy, Strategy
+from .task import Task
+from .trial import Evaluate, Learn, Outcome, Report, Request, State
+
+SECONDS_BETWEEN_CHECKPOINTS = 5.0
+
+
+Progress = Generator[Report, State | None, Outcome]
+
+
+class Worker:
+    """Holds what all requests of a run share: the space, the evaluator, the task with its data on the device."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        strategy: Strategy,
+        evaluator: Evaluator,
+        task: Task,
+        device: str,
+        folder: Path,
+        name: str = "local",
+        checkpoint_seconds: float = SECONDS_BETWEEN_CHECKPOINTS,
+    ) -> None:
+        self.space, self.strategy, self.evaluator, self.task = space, strategy, evaluator, task
+        self.device = torch.device(device)
+        self.folder, self.name, self.checkpoint_seconds = folder, name, checkpoint_seconds
+        self._ready = False
+
+    def perform(self, number: int, request: Request, seed: int) -> Progress:
+        """Does the work. Yields after every epoch; a state sent back ends the trial there, with that state.
+
+        Raises NasError for a mistake of the user's (a dataset missing, a space without a supernet).
+        """
+        started = time.perf_counter()
+        run = _Performance(self, number, request, seed)
+        try:
+            if not self._ready:
+                self.task.to(self.device)
+                self._ready = True
+            state = yield from run.drive()
+            error = details = None
+        except TrainingDiverged as raised:
+            state, error, details = "failed", str(raised), None
+        except NasError:
+            raise  # a mistake that every trial would meet: the run's error, not this trial's
+        except Exception as raised:
+            state, error = _state_of(raised), one_line(raised)
+            details = "".join(traceback.format_exception(raised))
+            raised.__traceback__ = None  # its frames hold the model
+        seconds = time.perf_counter() - started
+        outcome = Outcome(number, state, run.metrics, tuple(run.curve), seconds, self.name, error, run.derived, details)
+        del run
+        if state == "out_of_memory":
+            gc.collect()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return outcome
+
+
+class _Performance:
+    """One request being worked on: its curve so far and its checkpoints."""
+
+    def __init__(self, worker: Worker, number: int, request: Request, seed: int) -> None:
+        self.worker, self.number, self.request = worker, number, request
+        self.path = worker.folder / "checkpoints" / f"{number}.pt"
+        checkpoint = read_checkpoint(self.path)
+        self.curve: list[Metrics] = list(checkpoint["curve"]) if checkpoint else []
+        self.derived: Architecture | None = None
+        if checkpoint and checkpoint["derived"]:
+            self.derived = Architecture.from_json(checkpoint["derived"])
+        self.metrics: Metrics = self.curve[-1] if self.curve else {}
+        self.context = Context(
+            worker.space,
+            worker.task,
+            worker.device,
+            seed,
+            request.purpose != "search",
+            checkpoint["context"] if checkpoint else None,
+        )
+        self._written = time.monotonic()
+
+    def drive(self) -> Generator[Report, State | None, State]:
+        work = self._learn() if isinstance(self.request, Learn) else self._judge(self.request)
+        verdict: State | None = None
+        try:
+            while True:
+                point = next(work)
+                self.metrics = _usable(point)
+                self.curve.append(self.metrics)
+                self._checkpoint()
+                verdict = yield Report(self.number, len(self.curve), self.metrics, self.context.planned, self.derived)
+                if verdict is not None:
+                    return verdict
+        except StopIteration as stop:
+            if stop.value is not None:
+                self.metrics = stop.value
+            return "done"
+        finally:
+            work.close()
+
+    def _learn(self) -> Generator[Metrics, None, Metrics | None]:
+        strategy = self.worker.strategy
+        if not isinstance(strategy, OneShotStrategy):
+            raise TypeError(f"the strategy {strategy.name!r} asked to learn, but is no OneShotStrategy")
+        for derivation in strategy.learn(self.context.supernet(), self.worker.task, self.context):
+            self.derived = derivation.architecture
+            yield derivation.metrics
+        return None
+
+    def _judge(self, request: Evaluate) -> Generator[Metrics, None, Metrics]:
+        judged = self.worker.evaluator.evaluate(request.architecture, request.fidelity, self.context)
+        if not isinstance(judged, Mapping):
+            judged = yield from judged
+        metrics = dict(judged or self.metrics)
+        if not metrics:
+            raise TrainingDiverged("the evaluator returned no metrics")
+        if self.context.final and self.context.saved is not None:
+            test = self.worker.task.metrics(self.context.saved, "test")
+            metrics |= {f"test_{name}": value for name, value in test.items()}
+        if request.purpose == "final" and self.context.saved is not None:
+            save_model(self.worker.folder, self.number, self.context.saved)
+        for name, value in metrics.items():
+            _number(name, value)
+        return {name: float(value) for name, value in metrics.items()}
+
+    def _checkpoint(self) -> None:
+        if time.monotonic() - self._written < self.worker.checkpoint_seconds:
+            return
+        derived = self.derived.to_json() if self.derived else None
+        state = {"context": self.context.state(), "curve": [dict(point) for point in self.curve], "derived": derived}
+        write_checkpoint(self.path, state)
+        self._written = time.monotonic()
+
+
+def _number(name: str, value: object) -> None:
+    """Raises TrainingDiverged, saying what the metric is, unless it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TrainingDiverged(f"the metric {name!r} is {value!r}, not a finite number")
+
+
+def _usable(metrics: Metrics) -> dict[str, float]:
+    """The finite numbers among the metrics of an epoch: a curve may have gaps, a judgement may not."""
+    given = cast(Mapping[str, Any], metrics)
+    return {
+        name: float(value) for name, value in given.items() if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def _state_of(error: Exception) -> State:
+    """CUDA has an exception of its own for memory; on the CPU torch raises a plain RuntimeError."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "out_of_memory"
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+        return "out_of_memory"
+    return "failed"

@@ -1,0 +1,1 @@
+"""Built-in search spaces, one a file; `operations` holds the layers that they choose from."""

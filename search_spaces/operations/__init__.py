@@ -1,0 +1,1 @@
+"""Layers that search spaces choose from."""

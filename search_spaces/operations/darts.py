@@ -1,0 +1,90 @@
+"""The operations of the DARTS space (Liu et al. 2019, section 3.1.1), each `C → C` at stride 1 or 2.
+
+Convolutions are ReLU-conv-BN; separable ones are applied twice. Shapes: (N, C, H, W) → (N, C, H/stride, W/stride).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class Zero(nn.Module):
+    """`none`: an edge that carries nothing."""
+
+    gives_zero = True
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, :: self.stride, :: self.stride] * 0.0
+
+
+class FactorizedReduce(nn.Module):
+    """Halves the image with two 1×1 convolutions, the second one shifted by a pixel, so that none is lost."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.relu = nn.ReLU()
+        self.even = nn.Conv2d(channels_in, channels_out // 2, 1, stride=2, bias=False)
+        self.odd = nn.Conv2d(channels_in, channels_out - channels_out // 2, 1, stride=2, bias=False)
+        self.shift = nn.ZeroPad2d((0, 1, 0, 1))  # the row and column that an odd size would lack
+        self.norm = nn.BatchNorm2d(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(x)
+        return self.norm(torch.cat([self.even(x), self.odd(self.shift(x)[:, :, 1:, 1:])], dim=1))  # type: ignore[no-any-return]
+
+
+def relu_conv_norm(channels_in: int, channels_out: int) -> nn.Sequential:
+    """ReLU, 1×1 convolution, batch normalisation."""
+    return nn.Sequential(nn.ReLU(), nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.BatchNorm2d(channels_out))
+
+
+def depthwise(channels: int, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
+    """ReLU, depthwise convolution, pointwise convolution, batch normalisation."""
+    padding = dilation * (kernel - 1) // 2
+    return [
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        nn.BatchNorm2d(channels),
+    ]
+
+
+def separable(channels: int, kernel: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(*depthwise(channels, kernel, stride), *depthwise(channels, kernel, 1))
+
+
+def dilated(channels: int, kernel: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(*depthwise(channels, kernel, stride, dilation=2))
+
+
+def skip(channels: int, stride: int) -> nn.Module:
+    return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels)
+
+
+def max_pool(channels: int, stride: int) -> nn.Sequential:
+    """As in the authors' code, pooling is followed by batch normalisation."""
+    return nn.Sequential(nn.MaxPool2d(3, stride, 1), nn.BatchNorm2d(channels))
+
+
+def average_pool(channels: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(nn.AvgPool2d(3, stride, 1, count_include_pad=False), nn.BatchNorm2d(channels))
+
+
+OPERATIONS: dict[str, Callable[[int, int], nn.Module]] = {
+    "none": lambda channels, stride: Zero(stride),
+    "max_pool_3x3": max_pool,
+    "avg_pool_3x3": average_pool,
+    "skip_connect": skip,
+    "sep_conv_3x3": lambda channels, stride: separable(channels, 3, stride),
+    "sep_conv_5x5": lambda channels, stride: separable(channels, 5, stride),
+    "dil_conv_3x3": lambda channels, stride: dilated(channels, 3, stride),
+    "dil_conv_5x5": lambda channels, stride: dilated(channels, 5, stride),
+}
+"""By name: (channels, stride) → module."""

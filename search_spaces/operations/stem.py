@@ -1,0 +1,32 @@
+"""Where image networks begin and end."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def image_stem(input_shape: tuple[int, ...], width: int) -> nn.Sequential:
+    """Convolution and batch normalisation; images over 48 pixels are first halved until they are not.
+
+    (N, C, H, W) → (N, width, H', W').
+    """
+    channels, *size = input_shape
+    layers: list[nn.Module] = []
+    while max(size) > 48:
+        layers += [nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        channels, size = width, [(side + 1) // 2 for side in size]
+    layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]
+    return nn.Sequential(*layers)
+
+
+class Classifier(nn.Module):
+    """Global average pooling and a linear layer: (N, C, H, W) → (N, classes)."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.linear = nn.Linear(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.flatten(self.pool(x)))  # type: ignore[no-any-return]
