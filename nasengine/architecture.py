@@ -28,15 +28,17 @@ class Architecture:
     id: str
 
     def __init__(self, space: str, options: Mapping[str, Any], picks: Mapping[str, Pick]) -> None:
-        frozen = {name: tuple(pick) if isinstance(pick, list | tuple) else pick for name, pick in picks.items()}
         set_ = object.__setattr__
         set_(self, "space", space)
-        set_(self, "options", MappingProxyType(dict(options)))
-        set_(self, "picks", MappingProxyType(frozen))
+        set_(self, "options", _frozen(options))
+        set_(self, "picks", _frozen(picks))
         set_(self, "id", hashlib.sha256(self.to_json().encode()).hexdigest())
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"an Architecture is immutable: cannot set {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"an Architecture is immutable: cannot delete {name!r}")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Architecture) and self.id == other.id
@@ -45,7 +47,7 @@ class Architecture:
         return hash(self.id)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Architecture, (self.space, dict(self.options), dict(self.picks))
+        return Architecture, (self.space, _plain(self.options), dict(self.picks))
 
     def __repr__(self) -> str:
         return f"Architecture({self.space!r}, id={self.short!r}, {len(self.picks)} picks)"
@@ -56,8 +58,8 @@ class Architecture:
         return self.id[:10]
 
     def to_dict(self) -> dict[str, Any]:
-        picks = {name: list(pick) if isinstance(pick, tuple) else pick for name, pick in self.picks.items()}
-        return {"space": self.space, "options": dict(self.options), "picks": picks}
+        """What `to_json` writes, as fresh dicts and lists: equal to what reading that JSON gives."""
+        return {"space": self.space, "options": _plain(self.options), "picks": _plain(self.picks)}
 
     def to_json(self, indent: int | None = None) -> str:
         """Canonical JSON: sorted keys and no spaces, unless an indent is asked for."""
@@ -73,6 +75,8 @@ class Architecture:
         if not isinstance(space, str) or not isinstance(options, dict) or not isinstance(picks, dict):
             raise ArchitectureError("an architecture's 'space' is a name, its 'options' and 'picks' are mappings")
         for name, pick in picks.items():
+            if not isinstance(name, str):
+                raise ArchitectureError(f"an architecture's picks have names; one has {name!r}")
             kept = isinstance(pick, list | tuple) and all(isinstance(item, str) for item in pick)
             if not kept and not isinstance(pick, str | int | float):
                 raise ArchitectureError(f"the pick {name!r} of an architecture is {pick!r}, not a name or a number")
@@ -89,3 +93,17 @@ class Architecture:
         except (ValueError, RecursionError) as error:
             raise ArchitectureError(f"not an architecture's JSON: {str(error)[:100]}") from None
         return cls.from_dict(data)
+
+
+def _frozen(value: Any) -> Any:
+    """The value with nothing left in it that can be changed: an id stays true as long as the object lives."""
+    if isinstance(value, Mapping):
+        return MappingProxyType({name: _frozen(item) for name, item in value.items()})
+    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    """The inverse, in JSON's types."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

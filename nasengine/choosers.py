@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,6 +48,8 @@ class EveryOption:
         return Several(gate.decision, self._build(gate.decision, options.values()), gate)
 
     def depth(self, name: str, layers: Sequence[Factory], at_least: int = 1) -> Depth:
+        if at_least < 0:
+            raise SpaceError(f"the decision {name!r} has at_least = {at_least}; expected 0 or more layers")
         gate = self._note(name, "depth", tuple(range(at_least, len(layers) + 1)))
         return Depth(list(self._build(gate.decision, layers, range(len(layers))).values()), gate)
 
@@ -75,6 +78,9 @@ class EveryOption:
         self, name: str, kind: Literal["one", "some", "depth", "value"], options: tuple[Option, ...], k: int = 1
     ) -> Gate:
         """Records that the decision was met here, inside the options on the current path."""
+        if strange := [option for option in options if not _lasting(option, kind)]:
+            expected = "names as str" if kind in ("one", "some") else "finite numbers or str, of Python's own types"
+            raise SpaceError(f"the decision {name!r} has the option {strange[0]!r}; expected {expected}")
         if not options or len(set(options)) != len(options):
             raise SpaceError(f"the decision {name!r} has the options {options}; expected at least one, all different")
         if not 1 <= k <= len(options):
@@ -89,6 +95,13 @@ class EveryOption:
         gate = self._gates.setdefault(name, Gate(self._decisions[name]))
         gate.decision = self._decisions[name]
         return gate
+
+
+def _lasting(option: object, kind: str) -> bool:
+    """Whether the option comes back from JSON as it was, value and type."""
+    if kind in ("one", "some"):
+        return type(option) is str
+    return type(option) in (str, int, bool) or (type(option) is float and math.isfinite(option))
 
 
 class OnlyPicked:

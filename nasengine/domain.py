@@ -78,9 +78,9 @@ class Decision:
         if self.kind != "some":
             # bool is an int in Python, and 1 == 1.0: a pick is of the very type of its option
             return any(pick == option and type(pick) is type(option) for option in self.options)
-        if not isinstance(pick, tuple) or len(pick) != self.k or len(set(pick)) != self.k:
+        if not isinstance(pick, tuple) or not all(name in self.options for name in pick):
             return False
-        return all(name in self.options for name in pick) and self.ordered(self.indices(pick)) == pick
+        return len(pick) == len(set(pick)) == self.k and self.ordered(self.indices(pick)) == pick
 
     def includes(self, pick: Pick, option: Option) -> bool:
         """Whether what stands inside `option` (for a depth: the layer of that index) is kept by `pick`."""

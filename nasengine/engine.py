@@ -292,8 +292,7 @@ class Engine:
 
     def _replay_ask(self, event: Event) -> None:
         request = self._ask()
-        asked = {} if request is None else request_to_dict(request)
-        if asked != event.body:
+        if request != (request_from_dict(event.body) if event.body else None):
             what = "nothing" if event.number is None else f"trial {event.number}"
             raise ReplayError(
                 f"the strategy {self.plan.strategy.name!r} does not ask again what it asked for {what}: its code, "

@@ -25,7 +25,7 @@ class Gate:
 
     def __init__(self, decision: Decision) -> None:
         self.decision = decision
-        self.used = decision.kind != "value"
+        self.used = decision.kind != "value" or decision.count == 1
         self.weights: Tensor | None = None
         self.active: tuple[int, ...] = ()
         self.open()
@@ -66,13 +66,7 @@ class _Options(nn.Module):
         self.names = {index: str(decision.options[index]) for index in kept}
         self.gate = gate
         for index, module in kept.items():
-            self._name(index, module, decision)
-
-    def _name(self, index: int, module: nn.Module, decision: Decision) -> None:
-        try:
-            self.add_module(self.names[index], module)
-        except (KeyError, TypeError) as error:
-            raise SpaceError(f"an option of the decision {decision.name!r} cannot be built: {error}") from None
+            _add(self, self.names[index], module, decision)
 
     def option(self, index: int) -> nn.Module:
         return self.get_submodule(self.names[index])
@@ -80,6 +74,16 @@ class _Options(nn.Module):
     @property
     def active(self) -> tuple[int, ...]:
         return tuple(self.names) if self.gate is None else self.gate.active
+
+
+def _add(parent: nn.Module, name: str, module: object, decision: Decision) -> None:
+    """Puts what an option's factory made under the option's name."""
+    if not isinstance(module, nn.Module):
+        raise SpaceError(f"the option {name!r} of the decision {decision.name!r} made {module!r}; expected an nn.Module")
+    try:
+        parent.add_module(name, module)
+    except KeyError as error:
+        raise SpaceError(f"the decision {decision.name!r} cannot have an option {name!r}: {error.args[0]}") from None
 
 
 class One(_Options):
@@ -204,7 +208,7 @@ class Supernet(nn.Module):
         and zero, so that names still agree with a plain model.
         """
         for mixed in self.modules():
-            if isinstance(mixed, One):
+            if isinstance(mixed, _Options):
                 for module in mixed.modules():
                     if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
                         module.weight.requires_grad_(False)

@@ -6,6 +6,7 @@ Liu, Simonyan, Yang 2019, "DARTS: Differentiable Architecture Search", ICLR: alg
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -33,7 +34,7 @@ class DARTS(OneShotStrategy):
         epochs: of the search; by default as the task's recipe says (50 in the paper, for CIFAR-10).
         batch_size: of the search, for w and for α.
         learning_rate, learning_rate_min: of w, falling from one to the other by a cosine.
-        momentum, weight_decay, gradient_clip: of w's SGD.
+        momentum, weight_decay, gradient_clip: of w's SGD; a gradient_clip of 0 clips nothing.
         alpha_learning_rate, alpha_weight_decay: of α's Adam; its betas are (0.5, 0.999).
         restarts: independent searches, from different seeds; the best derived architecture is kept.
     """
@@ -101,7 +102,8 @@ class DARTS(OneShotStrategy):
                 fitted, grads = gradients(train_loss, weights)
                 for weight, grad in zip(weights, grads, strict=True):
                     weight.grad = grad
-                nn.utils.clip_grad_norm_(weights, self.gradient_clip)
+                if self.gradient_clip:
+                    nn.utils.clip_grad_norm_(weights, self.gradient_clip)
                 w_step.step()
                 losses.append(torch.stack([loss.detach(), fitted.detach()]))
             cosine.step()
@@ -146,7 +148,7 @@ class Relaxation:
         total = 0.0
         for name in self.slices:
             p = self.alpha.detach()[self.slices[name]].softmax(0)
-            total += float(-(p * p.log()).sum() / torch.log(torch.tensor(float(len(p)))))
+            total += float(torch.special.entr(p).sum()) / math.log(len(p))
         return total / max(len(self.slices), 1)
 
     def derive(self) -> Architecture:
@@ -162,7 +164,10 @@ class Relaxation:
                 picks[name] = decision.options[strongest(decision, weights.get(name), without)]
                 continue
             strengths = weights.get(name) or [
-                max(max(w for w, o in zip(weights[i.name], i.options, strict=True) if o != "none") for i in inner)
+                max(
+                    (max(w for w, o in zip(weights[i.name], i.options, strict=True) if o != "none") for i in inner),
+                    default=0.0,  # nothing inside and nothing learnt: all n of n are kept
+                )
                 for inner in self.inner[name].values()
             ]
             order = sorted(range(len(strengths)), key=lambda index: -strengths[index])

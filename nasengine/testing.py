@@ -1,0 +1,451 @@
+"""Contract tests that every plugin, ours or a stranger's, subclasses: pytest collects what it inherits.
+
+    from nasengine.testing import StrategyContract
+
+    class TestMine(StrategyContract):
+        def make(self):
+            return Mine()
+
+Also here: `TinyTask` and `TinySpace`, small enough that a whole search takes a second.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .architecture import Architecture
+from .context import Context
+from .domain import Domain
+from .errors import SpaceError
+from .evaluator import Evaluator, Fidelity, Metrics
+from .space import Chooser, SearchSpace
+from .strategy import Derivation, OneShotStrategy, Strategy
+from .supernet import inherit, mask_channels
+from .task import Recipe, Split, Task
+from .trial import Evaluate, Learn, Objective, Request, Trial, request_from_dict, request_to_dict
+
+CPU = torch.device("cpu")
+ENUMERABLE = 20_000
+
+
+def check(condition: object, message: str) -> None:
+    """An assertion that survives `python -O` and says what the contract is."""
+    if not condition:
+        raise AssertionError(message)
+
+
+class TinyTask(Task):
+    """Two classes of noisy 1×4×4 images: bright in the upper or in the lower half. 48 + 24 + 24 of them."""
+
+    input_shape = (1, 4, 4)
+    classes = 2
+    recipe = Recipe(epochs=2, batch_size=16, search_epochs=2)
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        labels = torch.arange(96) % 2
+        images = 0.5 * torch.randn(96, 1, 4, 4, generator=generator)
+        images[labels == 0, :, :2] += 1
+        images[labels == 1, :, 2:] += 1
+        self._parts = {
+            "train": (images[:48], labels[:48]),
+            "valid": (images[48:72], labels[48:72]),
+            "test": (images[72:], labels[72:]),
+        }
+
+    def train_batches(
+        self, batch_size: int, generator: torch.Generator, part: tuple[float, float] = (0.0, 1.0)
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        images, labels = self._parts["train"]
+        start, end = round(part[0] * len(labels)), round(part[1] * len(labels))
+        order = start + torch.randperm(end - start, generator=generator)
+        for first in range(0, len(order), batch_size):
+            chosen = order[first : first + batch_size]
+            yield images[chosen], labels[chosen]
+
+    def valid_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        yield self._parts["valid"]
+
+    def test_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        yield self._parts["test"]
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    @torch.no_grad()
+    def metrics(self, model: nn.Module, split: Split) -> Mapping[str, float]:
+        model.eval()
+        images, labels = self._parts[split]
+        return {"accuracy": float((model(images).argmax(1) == labels).float().mean())}
+
+
+class TinySpace(SearchSpace):
+    """A space with every verb of `choose`, conditional and shared decisions: 324 architectures."""
+
+    def build(self, choose: Chooser, task: Task) -> nn.Module:
+        width = choose.value("width", (2, 4))
+
+        def branch(name: str) -> nn.Module:
+            convolution = partial(nn.Conv2d, width, width, 3, padding=1)
+            options = {"conv": convolution, "pool": partial(nn.AvgPool2d, 3, 1, 1), "none": _Zero}
+            return nn.Sequential(choose.one(name, options), mask_channels(width))
+
+        edges = {source: partial(branch, f"edge.{source}") for source in ("a", "b", "c")}
+        return _TinyNetwork(
+            nn.Sequential(nn.Conv2d(task.input_shape[0], width, 3, padding=1), mask_channels(width)),
+            choose.some("edges", edges, k=2),
+            choose.depth("depth", [lambda: branch("repeated")] * 2, at_least=1),
+            nn.Linear(width, task.classes),
+        )
+
+
+class _Zero(nn.Module):
+    gives_zero = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 0.0
+
+
+class _TinyNetwork(nn.Module):
+    def __init__(self, stem: nn.Module, edges: Any, chain: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.stem, self.edges, self.chain, self.head = stem, edges, chain, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        x = x + sum(edge(x) for _, edge in self.edges.items())
+        return self.head(self.chain(x).amax((2, 3)))  # type: ignore[no-any-return]
+
+
+class SpaceContract:
+    """What every search space promises. Write `make`; override `task` where the space needs a task of its own."""
+
+    @abstractmethod
+    def make(self) -> SearchSpace:
+        """The space, at a small setting."""
+
+    def task(self) -> Task:
+        return TinyTask()
+
+    def samples(self, count: int = 5) -> tuple[SearchSpace, Task, Domain, list[Architecture]]:
+        space, task = self.make(), self.task()
+        domain, rng = space.domain(task), np.random.default_rng(0)
+        return space, task, domain, [domain.sample(rng) for _ in range(count)]
+
+    def test_recording_gives_the_same_domain_each_time(self) -> None:
+        space, task = self.make(), self.task()
+        first, second = space.domain(task), space.domain(task)
+        check(first.decisions == second.decisions, "build() must take the same decisions each time it is run")
+        check(first.decisions, "build() takes no decision: there is nothing to search")
+
+    def test_counted_size_equals_enumeration(self) -> None:
+        domain = self.samples()[2]
+        if domain.size <= ENUMERABLE:
+            check(domain.size == len(set(domain.enumerate())), "size and enumeration disagree")
+
+    def test_architectures_survive_json_and_encoding(self) -> None:
+        _, _, domain, architectures = self.samples()
+        for architecture in architectures:
+            domain.validate(architecture)
+            check(Architecture.from_json(architecture.to_json()) == architecture, "JSON changes an architecture")
+            check(domain.decode(domain.encode(architecture)) == architecture, "encoding changes an architecture")
+
+    def test_ids_are_equal_in_another_process(self) -> None:
+        architecture = self.samples(1)[3][0]
+        code = "import sys; from nasengine import Architecture; print(Architecture.from_json(sys.stdin.read()).id)"
+        other = subprocess.run(
+            [sys.executable, "-c", code], input=architecture.to_json(), capture_output=True, text=True, check=True
+        )
+        check(other.stdout.strip() == architecture.id, "an architecture's id differs between processes")
+
+    def test_mutation_changes_and_stays_valid(self) -> None:
+        _, _, domain, architectures = self.samples()
+        rng = np.random.default_rng(1)
+        for architecture in architectures:
+            for _ in range(20):
+                mutant = domain.mutate(architecture, rng)
+                check(mutant != architecture, "a mutation changed nothing")
+                domain.validate(mutant)
+                architecture = mutant
+
+    def test_canonical_is_valid_and_settled(self) -> None:
+        space, _, domain, architectures = self.samples()
+        for architecture in architectures:
+            once = space.canonical(architecture)
+            domain.validate(once)
+            check(space.canonical(once) == once, "canonical(canonical(a)) differs from canonical(a)")
+
+    def test_graphs_are_acyclic_and_labelled(self) -> None:
+        import networkx as nx
+
+        space, _, _, architectures = self.samples()
+        for architecture in architectures:
+            graph = space.graph(architecture)
+            check(nx.is_directed_acyclic_graph(graph), "graph() has a cycle")
+            check(all("label" in data for _, data in graph.nodes(data=True)), "a node of graph() has no label")
+            check(space.describe(architecture).strip(), "describe() says nothing")
+
+    def test_models_compute_and_learn(self) -> None:
+        space, task, _, architectures = self.samples()
+        task.to(CPU)
+        for architecture in architectures:
+            model = space.model(architecture, task)
+            loss = task.loss(model, next(task.train_batches(8, torch.Generator().manual_seed(0))))
+            check(torch.isfinite(loss), "the loss of a fresh model is not finite")
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    def test_a_model_equals_the_supernet_that_it_inherits_from(self) -> None:
+        space, task, _, architectures = self.samples()
+        try:
+            supernet = space.supernet(task)
+        except SpaceError:
+            return  # a space may have none; the engine says so in a sentence
+        _unsettle(supernet)
+        example = task.example()
+        for architecture in architectures:
+            model = space.model(architecture, task)
+            supernet.pick(architecture)
+            inherit(model, supernet)
+            with torch.no_grad():
+                difference = float((model.eval()(example) - supernet.eval()(example)).abs().max())
+            check(difference <= 1e-5, f"model and supernet differ by {difference} on {architecture}")
+
+
+def _unsettle(module: nn.Module) -> None:
+    """Weights and statistics as after some training, so that equality in evaluation mode means something."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in module.state_dict().items():
+            if tensor.is_floating_point():
+                noise = 0.1 * torch.randn(tensor.shape, generator=generator)
+                tensor.add_(noise.abs() if name.endswith("running_var") else noise)
+
+
+class StrategyContract:
+    """What every strategy promises. Write `make`."""
+
+    trials = 30
+
+    @abstractmethod
+    def make(self) -> Strategy:
+        """The strategy, at a small setting."""
+
+    def started(self, seed: int = 0) -> Strategy:
+        strategy = self.make()
+        domain = TinySpace().domain(TinyTask())
+        strategy.start(domain, np.random.default_rng(seed), [Objective("accuracy")], Fidelity(), self.trials)
+        return strategy
+
+    def answer(self, number: int, request: Request) -> Trial:
+        """A made-up result: every third trial fails, one way or another."""
+        rng = np.random.default_rng(number)
+        if isinstance(request, Learn):
+            derived = TinySpace().domain(TinyTask()).sample(rng)
+            return Trial(number, request, "done", derived=derived)
+        states: tuple[Any, ...] = ("done", "done", "failed", "done", "pruned", "out_of_memory")
+        state = states[number % len(states)]
+        metrics = {"accuracy": float(rng.random())} if state in ("done", "pruned") else {}
+        if number % 7 == 6:
+            metrics = {"accuracy": float("nan")}
+        return Trial(number, request, state, metrics)
+
+    def play(self, seed: int) -> list[dict[str, Any]]:
+        strategy, asked = self.started(seed), []
+        for number in range(self.trials):
+            request = strategy.ask()
+            if request is None:
+                break
+            asked.append(request_to_dict(request))
+            strategy.tell(self.answer(number, request))
+        return asked
+
+    def test_it_asks_for_valid_architectures_whatever_it_is_told(self) -> None:
+        domain = TinySpace().domain(TinyTask())
+        asked = self.play(0)
+        check(asked, "the strategy asks for nothing")
+        for request in map(request_from_dict, asked):
+            if isinstance(request, Evaluate):
+                domain.validate(request.architecture)
+
+    def test_the_same_seed_gives_the_same_search(self) -> None:
+        check(self.play(3) == self.play(3), "two searches with one seed ask for different things")
+
+    def test_several_requests_may_be_under_way(self) -> None:
+        strategy = self.started()
+        waiting = [request for request in (strategy.ask() for _ in range(4)) if request is not None]
+        for number, request in reversed(list(enumerate(waiting))):
+            strategy.tell(self.answer(number, request))
+        check(waiting, "the strategy asks for nothing")
+
+    def test_all_trials_failing_is_survived(self) -> None:
+        strategy = self.started()
+        for number in range(self.trials):
+            request = strategy.ask()
+            if request is None:
+                break
+            strategy.tell(Trial(number, request, "failed", error="it was not to be"))
+
+    def test_a_one_shot_strategy_learns_derives_and_resumes(self) -> None:
+        strategy = self.make()
+        if not isinstance(strategy, OneShotStrategy):
+            return
+        space, task = TinySpace(), TinyTask()
+        domain = space.domain(task)
+        whole, checkpoint = self._learn(strategy, space, task, None)
+        again, _ = self._learn(strategy, space, task, None)
+        rest, _ = self._learn(strategy, space, task, checkpoint)
+        check(whole, "learn() yields nothing")
+        for derivation in whole:
+            domain.validate(derivation.architecture)
+        check(again == whole, "two learnings with one seed differ")
+        check(rest == whole[1:], "learning that goes on from a checkpoint ends elsewhere")
+
+    def _learn(
+        self, strategy: OneShotStrategy, space: SearchSpace, task: Task, checkpoint: dict[str, Any] | None
+    ) -> tuple[list[Derivation], dict[str, Any]]:
+        context = Context(space, task, CPU, seed=0, checkpoint=checkpoint)
+        derived, first = [], None
+        for derivation in strategy.learn(context.supernet(), task, context):
+            derived.append(derivation)
+            if first is None:
+                first = _copied(context.state())
+        return derived, first or {}
+
+
+class EvaluatorContract:
+    """What every evaluator promises. Write `make`; override `task` and `space` where it needs its own."""
+
+    @abstractmethod
+    def make(self) -> Evaluator:
+        """The evaluator, at a small setting."""
+
+    def task(self) -> Task:
+        return TinyTask()
+
+    def space(self) -> SearchSpace:
+        return TinySpace()
+
+    def judge(self, checkpoint: dict[str, Any] | None = None) -> tuple[list[Metrics], Metrics, dict[str, Any] | None]:
+        """The curve, the judgement, and a checkpoint after the first epoch."""
+        space, task = self.space(), self.task()
+        task.to(CPU)
+        architecture = space.domain(task).sample(np.random.default_rng(0))
+        context = Context(space, task, CPU, seed=0, checkpoint=checkpoint)
+        judged = self.make().evaluate(architecture, Fidelity(), context)
+        if isinstance(judged, Mapping):
+            return [], judged, None
+        curve: list[Metrics] = []
+        first = None
+        while True:
+            try:
+                curve.append(next(judged))
+            except StopIteration as ended:
+                return curve, ended.value, first
+            first = first or _copied(context.state())
+
+    def test_it_gives_finite_metrics_with_the_objective_among_them(self) -> None:
+        curve, judgement, _ = self.judge()
+        name = Objective.parse(self.task().objectives[0]).metric
+        check(name in judgement, f"the judgement has no {name!r}, which is the task's objective")
+        for metrics in [*curve, judgement]:
+            check(all(np.isfinite(value) for value in metrics.values()), f"a metric is not finite: {metrics}")
+
+    def test_the_same_seed_gives_the_same_judgement(self) -> None:
+        check(self.judge()[:2] == self.judge()[:2], "two judgements with one seed differ")
+
+    def test_it_goes_on_from_a_checkpoint(self) -> None:
+        curve, judgement, checkpoint = self.judge()
+        if checkpoint is None or not checkpoint["epoch"]:
+            return  # nothing to resume: it has no epochs
+        rest, resumed, _ = self.judge(checkpoint)
+        check(rest == curve[1:], "the curve after a checkpoint differs")
+        check(resumed == judgement, "the judgement after a checkpoint differs")
+
+
+class TaskContract:
+    """What every task promises. Write `make`."""
+
+    @abstractmethod
+    def make(self) -> Task:
+        """The task, on data that the test has."""
+
+    def ready(self) -> Task:
+        task = self.make()
+        task.to(CPU)
+        return task
+
+    def model(self, task: Task) -> nn.Module:
+        """Something that fits the task's shapes; override it where a task's models are called otherwise."""
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(task.classes))
+
+    def test_shapes_are_as_said(self) -> None:
+        task = self.ready()
+        example = task.example()
+        check(tuple(example.shape[1:]) == tuple(task.input_shape), "example() has not the task's input_shape")
+        check(task.classes >= 1, "classes must be at least 1")
+        images, _ = next(task.train_batches(4, torch.Generator().manual_seed(0)))
+        check(tuple(images.shape[1:]) == tuple(task.input_shape), "batches have not the task's input_shape")
+
+    def test_loss_and_metrics_are_finite_on_every_split(self) -> None:
+        task = self.ready()
+        model = self.model(task)
+        loss = task.loss(model, next(task.train_batches(8, torch.Generator().manual_seed(0))))
+        check(loss.dim() == 0 and bool(torch.isfinite(loss)), "the loss is no finite scalar")
+        loss.backward()  # type: ignore[no-untyped-call]
+        splits: tuple[Split, ...] = ("train", "valid", "test")
+        for split in splits:
+            metrics = task.metrics(model, split)
+            check(Objective.parse(task.objectives[0]).metric in metrics, f"no objective among the {split} metrics")
+            check(all(np.isfinite(value) for value in metrics.values()), f"a {split} metric is not finite")
+
+    def test_the_same_generator_gives_the_same_batches(self) -> None:
+        task = self.ready()
+        first, second = (list(task.train_batches(16, torch.Generator().manual_seed(1))) for _ in range(2))
+        check(len(first) == len(second), "the number of batches changes")
+        equal = all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(first, second, strict=True))
+        check(equal, "one generator gives different batches")
+
+    def test_two_halves_of_the_training_data_are_disjoint_and_complete(self) -> None:
+        task = self.ready()
+        whole = _fingerprints(task.train_batches(64, torch.Generator().manual_seed(0)))
+        left = _fingerprints(task.train_batches(64, torch.Generator().manual_seed(0), part=(0.0, 0.5)))
+        right = _fingerprints(task.train_batches(64, torch.Generator().manual_seed(0), part=(0.5, 1.0)))
+        check(not (set(left) & set(right)) - _repeated(whole), "the halves share examples")
+        check(sorted(left + right) == sorted(whole), "the halves are not the whole")
+
+    def test_the_three_splits_are_separate(self) -> None:
+        task = self.ready()
+        train = set(_fingerprints(task.train_batches(64, torch.Generator().manual_seed(0))))
+        valid, test = set(_fingerprints(task.valid_batches())), set(_fingerprints(task.test_batches()))
+        check(valid and test, "the validation or the test data is empty")
+        shared = (train & valid) | (train & test) | (valid & test)
+        check(len(shared) <= 0.01 * len(train), f"{len(shared)} examples stand in more than one split")
+
+
+def _fingerprints(batches: Iterator[tuple[Tensor, Tensor]]) -> list[str]:
+    """Each example as a string."""
+    return [str(image.flatten().tolist()) for images, _ in batches for image in images]
+
+
+def _repeated(values: list[str]) -> set[str]:
+    seen: set[str] = set()
+    return {value for value in values if value in seen or seen.add(value)}  # type: ignore[func-returns-value]
+
+
+def _copied(state: Any) -> Any:
+    """A checkpoint as it would be on disk: untouched by what happens after."""
+    if isinstance(state, Tensor):
+        return state.detach().clone()
+    if isinstance(state, dict):
+        return {key: _copied(value) for key, value in state.items()}
+    return [_copied(value) for value in state] if isinstance(state, list) else state

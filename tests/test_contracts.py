@@ -1,0 +1,111 @@
+"""Every registered plugin against the contract of its kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nasengine import Evaluator, SearchSpace, Strategy, Task
+from nasengine.evaluators.tasks.digits import Digits
+from nasengine.evaluators.tasks.images import Images
+from nasengine.evaluators.train import Train
+from nasengine.registry import installed
+from nasengine.search_spaces.cell import CellSpace
+from nasengine.search_spaces.chain import ChainSpace
+from nasengine.strategies.darts import DARTS
+from nasengine.strategies.evolution import RegularizedEvolution
+from nasengine.strategies.random import RandomSearch
+from nasengine.testing import (
+    EvaluatorContract,
+    SpaceContract,
+    StrategyContract,
+    TaskContract,
+    TinySpace,
+    TinyTask,
+)
+
+
+class TestTinySpace(SpaceContract):
+    def make(self) -> SearchSpace:
+        return TinySpace()
+
+
+class TestCellSpace(SpaceContract):
+    def make(self) -> SearchSpace:
+        return CellSpace(layers=3, channels=4)
+
+
+class TestSmallCellSpace(SpaceContract):
+    """Small enough to be enumerated: one node, 64 architectures a cell."""
+
+    def make(self) -> SearchSpace:
+        return CellSpace(layers=3, channels=2, nodes=1)
+
+
+class TestChainSpace(SpaceContract):
+    def make(self) -> SearchSpace:
+        return ChainSpace()
+
+
+class TestSmallChainSpace(SpaceContract):
+    def make(self) -> SearchSpace:
+        return ChainSpace(stages=1, layers=2, widths=(4, 8))
+
+
+class TestRandomSearch(StrategyContract):
+    def make(self) -> Strategy:
+        return RandomSearch()
+
+
+class TestEvolution(StrategyContract):
+    def make(self) -> Strategy:
+        return RegularizedEvolution(population=5, sample=3)
+
+
+class TestDARTS(StrategyContract):
+    def make(self) -> Strategy:
+        return DARTS(epochs=3, batch_size=8)
+
+
+class TestDARTSOfSecondOrder(StrategyContract):
+    def make(self) -> Strategy:
+        return DARTS(order=2, epochs=2, batch_size=8, restarts=2)
+
+
+class TestTrain(EvaluatorContract):
+    def make(self) -> Evaluator:
+        return Train(epochs=4, patience=2)
+
+
+class TestTinyTask(TaskContract):
+    def make(self) -> Task:
+        return TinyTask()
+
+
+class TestDigits(TaskContract):
+    def make(self) -> Task:
+        return Digits()
+
+
+class TestImages(TaskContract):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        for name in ("circle", "square", "star"):
+            (tmp_path / name).mkdir()
+            for index in range(12):
+                Image.fromarray(rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)).save(tmp_path / name / f"{index}.png")
+        self.folder = tmp_path
+
+    def make(self) -> Task:
+        return Images(path=str(self.folder))
+
+
+def test_no_registered_plugin_is_without_a_contract_test() -> None:
+    tested = {CellSpace, ChainSpace, RandomSearch, RegularizedEvolution, DARTS, Train, Digits, Images}
+    kinds = ("space", "strategy", "evaluator", "task")
+    registered = {p.target for kind in kinds for p in installed(kind) if p.distribution == "nasengine"}  # type: ignore[arg-type]
+    assert registered == {f"{cls.__module__}:{cls.__qualname__}" for cls in tested}
