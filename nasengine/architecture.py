@@ -79,7 +79,8 @@ class Architecture:
                 raise ArchitectureError(f"an architecture's picks have names; one has {name!r}")
             kept = isinstance(pick, list | tuple) and all(isinstance(item, str) for item in pick)
             if not kept and not isinstance(pick, str | int | float):
-                raise ArchitectureError(f"the pick {name!r} of an architecture is {pick!r}, not a name or a number")
+                kind = type(pick).__name__  # not the pick itself: it may be too deep to be shown
+                raise ArchitectureError(f"the pick {name!r} is a {kind}; expected a name, a number or a list of names")
         try:
             return cls(space, options, picks)
         except (TypeError, ValueError, RecursionError) as error:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from .architecture import Architecture, Pick
 from .domain import ALWAYS, Decision, Option, Path
@@ -15,6 +18,22 @@ from .supernet import Depth, Gate, Largest, One, Several
 
 if TYPE_CHECKING:
     from .space import Factory, Value
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves new parameters as they are: initialising what has no values is work, and imports half of torch."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """What is built inside has shapes, but neither memory nor values."""
+    with torch.device("meta"), _NoInitialisation():
+        yield
 
 
 class EveryOption:
@@ -69,7 +88,7 @@ class EveryOption:
         for index, factory in enumerate(factories):
             self._path = (*outside, (decision.name, decision.options[index] if inside is None else inside[index]))
             try:
-                built[index] = factory()
+                built[index] = _made(factory, decision)
             finally:
                 self._path = outside
         return built
@@ -97,6 +116,13 @@ class EveryOption:
         return gate
 
 
+def _made(factory: Factory, decision: Decision) -> nn.Module:
+    module: object = factory()
+    if not isinstance(module, nn.Module):
+        raise SpaceError(f"an option of the decision {decision.name!r} made {module!r}; expected an nn.Module")
+    return module
+
+
 def _lasting(option: object, kind: str) -> bool:
     """Whether the option comes back from JSON as it was, value and type."""
     if kind in ("one", "some"):
@@ -117,15 +143,16 @@ class OnlyPicked:
         return Several(*self._kept(Decision(name, "some", tuple(options), k), options), gate=None)
 
     def depth(self, name: str, layers: Sequence[Factory], at_least: int = 1) -> Depth:
-        depth = self._pick(Decision(name, "depth", tuple(range(at_least, len(layers) + 1))))
-        return Depth([layer() for layer in layers[: int(depth)]], gate=None)  # type: ignore[arg-type]
+        decision = Decision(name, "depth", tuple(range(at_least, len(layers) + 1)))
+        depth = self._pick(decision)
+        return Depth([_made(layer, decision) for layer in layers[: int(depth)]], gate=None)  # type: ignore[arg-type]
 
     def value(self, name: str, values: Sequence[Value]) -> Value:
         return self._pick(Decision(name, "value", tuple(values)))  # type: ignore[return-value]
 
     def _kept(self, decision: Decision, options: Mapping[str, Factory]) -> tuple[Decision, dict[int, nn.Module]]:
         pick, factories = self._pick(decision), list(options.values())
-        return decision, {index: factories[index]() for index in decision.indices(pick)}
+        return decision, {index: _made(factories[index], decision) for index in decision.indices(pick)}
 
     def _pick(self, decision: Decision) -> Pick:
         pick = self._picks.get(decision.name)

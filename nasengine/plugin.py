@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from typing import Any
+from typing import Any, Self
 
 
 class Plugin:
@@ -18,7 +18,7 @@ class Plugin:
     name: str
     """What the plugin was asked for by: an entry point's name, or `module:Class`."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls)
         settings: dict[str, Any] = {}
         if cls.__init__ is not object.__init__:

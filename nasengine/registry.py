@@ -70,8 +70,9 @@ def split(text: str) -> tuple[str, dict[str, Any]]:
     import yaml
 
     name, _, rest = text.partition(":")
-    if rest and (name.endswith(".py") or "/" in name or "." in name):
-        attribute, _, rest = rest.partition(":")
+    attribute, _, options_text = rest.partition(":")
+    if rest and ("/" in name or "." in name or attribute[:1].isupper()):  # a file, or a module and its class
+        rest = options_text
         name = f"{name}:{attribute}"
     options: dict[str, Any] = {}
     for part in re.split(r",(?=\s*[A-Za-z_]\w*\s*=)", rest) if rest else []:

@@ -75,12 +75,10 @@ class SearchSpace(Plugin, ABC):
 
     def domain(self, task: Task) -> Domain:
         """All decisions of `build`, recorded on torch's `meta` device, where tensors have shapes but no memory."""
-        import torch
-
-        from .choosers import EveryOption
+        from .choosers import EveryOption, shapes_only
 
         recorder = EveryOption()
-        with torch.device("meta"):
+        with shapes_only():
             self.build(recorder, task)
         return Domain(self.name, self.recorded_settings(), recorder.decisions, self.canonical)
 

@@ -13,15 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ExportError, one_line
-from .traced import Program
+from .models import weights
+from .program import Program
 
 TOLERANCE = 1e-5
 
 TEMPLATE = '''\
 """{docstring}"""
 
-import base64
-import io
 {imports}
 
 INPUT_SHAPE = {input_shape}
@@ -80,7 +79,7 @@ def standalone_source(model: nn.Module, example: Tensor, about: Mapping[str, Any
         )
     program = Program(model)
     buffer = io.BytesIO()
-    torch.save(program.network.state_dict(), buffer)
+    torch.save(weights(program.network), buffer)
     source = TEMPLATE.format(
         docstring=_docstring(about),
         imports="\n".join(program.imports()),
@@ -101,15 +100,16 @@ def difference(expected: Tensor, given: Tensor) -> float:
     if expected.shape != given.shape:
         return float("inf")
     expected, given = expected.double(), given.double()
-    return float((expected - given).abs().max() / expected.abs().max().clamp(min=1e-30))
+    off = (expected - given)[expected != given].abs()
+    return float(off.max() / expected.nan_to_num(0, 0, 0).abs().max().clamp(min=1e-30)) if len(off) else 0.0
 
 
 def _prove(source: str, example: Tensor, output: Tensor) -> None:
-    """Raises ExportError where the source does not run, or gives another output."""
+    """Runs the source, which is our own. Raises ExportError where it fails, or gives another output."""
     namespace: dict[str, Any] = {"__name__": "standalone"}
     try:
-        exec(compile(source, "standalone.py", "exec"), namespace)  # noqa: S102: our own source, run to prove it
-        with torch.no_grad():
+        exec(compile(source, "standalone.py", "exec"), namespace)  # noqa: S102
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # weights are drawn before they are loaded
             off = difference(output, namespace["load"]()(example))
     except Exception as error:
         raise ExportError(f"the Python code written for the model does not run: {one_line(error)}") from error
@@ -126,7 +126,7 @@ def _shape(batch: Tensor) -> str:
 
 def _docstring(about: Mapping[str, Any]) -> str:
     lines = ["A trained neural network. It needs PyTorch and nothing else.", ""]
-    lines += ["    network = load()", "    with torch.no_grad():", "        output = network(batch)", ""]
+    lines += ["    network = load()", "    with torch.no_grad():", "        outputs = network(inputs)", ""]
     for name, value in about.items():
         values = value if isinstance(value, list | tuple) else [value]
         text = ", ".join(f"{item:.7g}" if isinstance(item, float) else str(item) for item in values)

@@ -33,7 +33,7 @@ class Gate:
     def open(self) -> None:
         """Every option counts the same: 1/n each; all of a k-of-n choice."""
         n = len(self.decision.options)
-        self.set(None if self.decision.kind == "some" else torch.full((n,), 1 / n))
+        self.set(None if self.decision.kind == "some" else torch.full((n,), 1 / n, device="cpu"))
 
     def set(self, weights: Tensor | None, active: Sequence[int] | None = None) -> None:
         """Soft weights (they may carry gradients), over all options unless `active` names the ones to compute."""
@@ -66,7 +66,11 @@ class _Options(nn.Module):
         self.names = {index: str(decision.options[index]) for index in kept}
         self.gate = gate
         for index, module in kept.items():
-            _add(self, self.names[index], module, decision)
+            try:
+                self.add_module(self.names[index], module)
+            except KeyError as error:
+                name, why = self.names[index], error.args[0]
+                raise SpaceError(f"the decision {decision.name!r} cannot have an option {name!r}: {why}") from None
 
     def option(self, index: int) -> nn.Module:
         return self.get_submodule(self.names[index])
@@ -74,16 +78,6 @@ class _Options(nn.Module):
     @property
     def active(self) -> tuple[int, ...]:
         return tuple(self.names) if self.gate is None else self.gate.active
-
-
-def _add(parent: nn.Module, name: str, module: object, decision: Decision) -> None:
-    """Puts what an option's factory made under the option's name."""
-    if not isinstance(module, nn.Module):
-        raise SpaceError(f"the option {name!r} of the decision {decision.name!r} made {module!r}; expected an nn.Module")
-    try:
-        parent.add_module(name, module)
-    except KeyError as error:
-        raise SpaceError(f"the decision {decision.name!r} cannot have an option {name!r}: {error.args[0]}") from None
 
 
 class One(_Options):
@@ -162,7 +156,9 @@ class ChannelMask(nn.Module):
         gate.used = True
         self.gate, self.dim = gate, dim
         widths = [int(value) for value in gate.decision.options]
-        masks = (torch.arange(max(widths))[None, :] < torch.tensor(widths)[:, None]).float()
+        masks = torch.tensor(
+            [[float(channel < width) for channel in range(max(widths))] for width in widths], device="cpu"
+        )
         self.register_buffer("masks", masks, persistent=False)
 
     def forward(self, value: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -96,7 +96,11 @@ class TinySpace(SearchSpace):
 
         def branch(name: str) -> nn.Module:
             convolution = partial(nn.Conv2d, width, width, 3, padding=1)
-            options = {"conv": convolution, "pool": partial(nn.AvgPool2d, 3, 1, 1), "none": _Zero}
+            options: dict[str, Callable[[], nn.Module]] = {
+                "conv": convolution,
+                "pool": partial(nn.AvgPool2d, 3, 1, 1),
+                "none": _Zero,
+            }
             return nn.Sequential(choose.one(name, options), mask_channels(width))
 
         edges = {source: partial(branch, f"edge.{source}") for source in ("a", "b", "c")}

@@ -1,4 +1,4 @@
-"""Random search: every distinct architecture equally likely, without replacement while that is possible.
+"""Random search: every distinct network equally likely, without replacement while that is possible.
 
 The baseline of everything (Li and Talwalkar 2019, "Random Search and Reproducibility for Neural Architecture Search").
 """
@@ -12,7 +12,7 @@ ENUMERABLE = 100_000
 
 
 class RandomSearch(Strategy):
-    """Uniform sampling of distinct architectures; the search ends when the space is exhausted."""
+    """Uniform sampling of distinct networks; the search ends when the space is exhausted."""
 
     several_objectives = True
 
@@ -27,22 +27,22 @@ class RandomSearch(Strategy):
         """Nothing to learn."""
 
     def _unseen(self) -> Architecture | None:
+        """A network not asked for before. Only the canonical one of isomorphic architectures is drawn, so that a
+        network's chances do not grow with the number of its descriptions."""
+        other = None
         for _ in range(DRAWS):
-            architecture = self.domain.sample(self.rng)
-            if self._new(architecture):
-                return architecture
-        if self.domain.size > ENUMERABLE:
-            return architecture  # all but impossible: 200 repeats in a large space
-        left = [a for a in self.domain.enumerate() if self.domain.canonical(a).id not in self._seen]
-        if not left:
-            return None
-        architecture = left[int(self.rng.integers(len(left)))]
-        self._new(architecture)
-        return architecture
+            drawn = self.domain.sample(self.rng)
+            canonical = self.domain.canonical(drawn)
+            if canonical.id not in self._seen:
+                if canonical == drawn:
+                    return self._noted(drawn)
+                other = other or drawn
+        if self.domain.size <= ENUMERABLE:
+            left = {c.id: c for c in map(self.domain.canonical, self.domain.enumerate()) if c.id not in self._seen}
+            return self._noted(list(left.values())[int(self.rng.integers(len(left)))]) if left else None
+        # large: either canonical ones are rare, or 200 draws gave repeats only, which is all but impossible
+        return self._noted(other or drawn)
 
-    def _new(self, architecture: Architecture) -> bool:
-        identity = self.domain.canonical(architecture).id
-        if identity in self._seen:
-            return False
-        self._seen.add(identity)
-        return True
+    def _noted(self, architecture: Architecture) -> Architecture:
+        self._seen.add(self.domain.canonical(architecture).id)
+        return architecture

@@ -112,7 +112,7 @@ class StopsAt(Observer):
         if self.left == 0:
             raise KeyboardInterrupt
 
-    opened = began = started = reported = ended = count
+    opened = began = started = reported = ended = count  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("strategy", ["evolution:population=4", "random", "darts:epochs=3,batch_size=16"])
@@ -180,14 +180,14 @@ def test_a_candidate_that_fails_is_a_trial_and_the_next_one_starts(
 
 
 def test_when_everything_fails_the_run_stops_early_and_says_why(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match="10 of 10 trials failed, the first \\(0\\) with: ValueError: this candidate"):
+    with pytest.raises(RunFailed, match=r"10 of 10 trials failed, the first \(0\) with: ValueError: this candidate"):
         nasengine.search(CHAIN, "random", evaluator=faulty("raise", 1), trials=100, out=tmp_path / "run")
     with pytest.raises(RunFailed, match="10 of 10"):
         nasengine.resume(tmp_path / "run")
 
 
 def test_a_short_run_in_which_everything_fails_says_why(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match="no candidate could be judged. 2 of 2 trials failed"):
+    with pytest.raises(RunFailed, match=r"no candidate could be judged\. 2 of 2 trials failed"):
         nasengine.search(CHAIN, "random", evaluator=faulty("nan", 1), trials=2, out=tmp_path / "run")
 
 
@@ -213,9 +213,7 @@ class Repeats(Strategy):
 
 def test_the_same_network_is_not_trained_twice(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    run = nasengine.search(
-        CHAIN, Repeats(), evaluator=f"{CHEAP}:log={log}", trials=5, baseline=0, out=tmp_path / "run"
-    )
+    run = nasengine.search(CHAIN, Repeats(), evaluator=f"{CHEAP}:log={log}", trials=5, baseline=0, out=tmp_path / "run")
     assert len(log.read_text().splitlines()) == 2  # once in the search, once in the final training
     assert [row["same_as"] for row in run.rows()] == [None, 0, 0, 0, 0, None]
 
@@ -359,7 +357,7 @@ def test_a_space_without_a_supernet_says_so_to_a_strategy_that_needs_one(tmp_pat
 
 def test_a_folder_that_holds_a_run_is_not_used_for_another(tmp_path: Path) -> None:
     nasengine.search(CHAIN, "random", evaluator=CHEAP, trials=1, out=tmp_path / "run")
-    with pytest.raises(RunError, match="holds a run; go on with it: nas resume .* --out"):
+    with pytest.raises(RunError, match=r"holds a run; go on with it: nas resume .* --out"):
         nasengine.search(CHAIN, "random", evaluator=CHEAP, trials=1, out=tmp_path / "run")
 
 
@@ -390,7 +388,7 @@ def test_changed_plugin_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         nasengine.search(CHAIN, "random", evaluator=f"{mine}:Cheap", out=tmp_path / "run", observer=StopsAt(4))
     mine.write_text(PARTS.read_text() + "\n# changed\n")
-    with pytest.raises(RunError, match="was started with the evaluator .* of sha256"):
+    with pytest.raises(RunError, match=r"was started with the evaluator .* of sha256"):
         nasengine.resume(tmp_path / "run")
 
 

@@ -16,7 +16,6 @@ from .dataset import Dataset, Stored, assemble
 
 IMAGE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
-PYTHON_VERSION = ("data_batch_1", "cifar-10-batches-py/data_batch_1", "cifar-100-python/train")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class CifarBinary:
 
     @property
     def expected(self) -> str:
-        return f"{self.stored_as} ({self.train}, {self.test}, {self.names}; also in {self.folder}/)"
+        return f"{self.stored_as} ({self.train}, {self.test}, {self.names}, also in {self.folder}/)"
 
     def find(self, path: Path) -> Path | None:
         for folder in (path, path / self.folder):
@@ -60,8 +59,8 @@ class CifarBinary:
         record, length = self.label_bytes + PIXELS, file.stat().st_size
         if length == 0 or length % record:
             raise DataError(
-                f"{file} has {length:,} bytes; expected a multiple of {record:,}, the size of an image and its label in "
-                f"the {self.stored_as}; get it again"
+                f"{file} has {length:,} bytes; expected a multiple of {record:,}, the size of an image and its label "
+                f"in the {self.stored_as}; get it again"
             )
         records = np.fromfile(file, np.uint8).reshape(-1, record)
         labels = records[:, self.label_bytes - 1].copy()
@@ -75,21 +74,36 @@ class CifarBinary:
     def _names(self, file: Path) -> list[str]:
         if not file.is_file():
             return [str(label) for label in range(self.classes)]
-        names = file.read_text(encoding="utf-8", errors="replace").split()
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        names = [line.strip() for line in lines if line.strip()]
         if len(names) != self.classes:
             raise DataError(f"{file} names {len(names)} classes; expected {self.classes}, one a line")
         return names
 
 
 CIFAR10 = CifarBinary(
-    "CIFAR-10 binary version", "cifar-10-batches-bin", "data_batch_*.bin", "test_batch.bin", "batches.meta.txt", 10, 1
+    stored_as="CIFAR-10 binary version",
+    folder="cifar-10-batches-bin",
+    train="data_batch_*.bin",
+    test="test_batch.bin",
+    names="batches.meta.txt",
+    classes=10,
+    label_bytes=1,
 )
 CIFAR100 = CifarBinary(
-    "CIFAR-100 binary version", "cifar-100-binary", "train.bin", "test.bin", "fine_label_names.txt", 100, 2
+    stored_as="CIFAR-100 binary version",
+    folder="cifar-100-binary",
+    train="train.bin",
+    test="test.bin",
+    names="fine_label_names.txt",
+    classes=100,
+    label_bytes=2,
 )
 
 
 def python_version(path: Path) -> Path | None:
     """Where the version that is made of pickles lies, if it does."""
-    files = (path / name for name in PYTHON_VERSION)
-    return next((file.parent for file in files if file.is_file()), None)
+    for folder in (path, path / "cifar-10-batches-py", path / "cifar-100-python"):
+        if any(all((folder / name).is_file() for name in files) for files in (["data_batch_1"], ["train", "meta"])):
+            return folder
+    return None

@@ -58,10 +58,10 @@ class Dataset:
     def _check_sizes(self, parts: Sequence[Split]) -> None:
         for name, count in zip(self.names, np.bincount(self.train.labels, minlength=len(self.names)), strict=True):
             if count < len(parts):
-                sharing = " and ".join(IN_WORDS[part] for part in parts)
+                *words, last = (IN_WORDS[part] for part in parts)
                 raise DataError(
-                    f"the class {name!r} has {count} image{'' if count == 1 else 's'}, which {sharing} have to share; "
-                    f"expected at least {len(parts)}: add images to it, or take the class away"
+                    f"the class {name!r} has {count} image{'s' if count > 1 else ''}, which {', '.join(words)} and "
+                    f"{last} have to share; expected at least {len(parts)}: add images to it, or take the class away"
                 )
 
     def _found(self, train: Images, valid: Images, test: Images) -> str:
@@ -89,7 +89,11 @@ def assemble(
     for part, stored in parts.items():
         check_part(where, part, stored)
     labels, values = numbered(where, {part: stored.labels for part, stored in parts.items()})
-    pixels = {part: stored.pixels if size is None else resized(stored.pixels, size) for part, stored in parts.items()}
+    pixels = {part: stored.pixels for part, stored in parts.items()}
+    if size is not None and any(stored.shape[2:] != (size, size) for stored in pixels.values()):
+        height, width = pixels["train"].shape[2:]
+        notes = (f"resized from {height}×{width} to {size}×{size}, as asked", *notes)
+        pixels = {part: resized(stored, size) for part, stored in pixels.items()}
     check_agreement(where, pixels)
     images = {part: Images(pixels[part], labels[part]) for part in parts}
     shown = tuple(str(value) if names is None else names[int(value)] for value in values)
@@ -117,7 +121,7 @@ def check_agreement(where: Path, pixels: Mapping[Split, NDArray[np.generic]]) ->
         if others.shape[1:] != train.shape[1:]:
             raise DataError(
                 f"{where}: the training images are {train.shape[1:]} (channels, height, width) and the "
-                f"{IN_WORDS[part]} images {others.shape[1:]}; expected the same, or give a size to resize all to: size=32"
+                f"{IN_WORDS[part]} images {others.shape[1:]}; expected the same; give a size to resize to, as size=32"
             )
         if others.dtype != train.dtype:  # 0…255 beside 0…1, as a rule
             raise DataError(
@@ -135,7 +139,9 @@ def numbered(
     distinct = {part: np.unique(part_labels, return_inverse=True) for part, part_labels in labels.items()}
     values: list[str | int] = distinct["train"][0].tolist()
     if len(values) < 2:
-        raise DataError(f"{where}: the training images are all of the class {values[0]!r}; expected two classes or more")
+        raise DataError(
+            f"{where}: the training images are all of the class {values[0]!r}; expected two classes or more"
+        )
     place = {value: index for index, value in enumerate(values)}
     codes: dict[Split, NDArray[np.int64]] = {}
     for part, (present, inverse) in distinct.items():
@@ -160,9 +166,7 @@ def resized(pixels: NDArray[np.generic], size: int) -> NDArray[np.generic]:
     return result
 
 
-def draw(
-    labels: NDArray[np.int64], fractions: Sequence[float], rng: np.random.Generator
-) -> list[NDArray[np.int64]]:
+def draw(labels: NDArray[np.int64], fractions: Sequence[float], rng: np.random.Generator) -> list[NDArray[np.int64]]:
     """What is kept, then a random part for each fraction: disjoint indices, every class in every part.
 
     Unlike `stratified`, it leaves no part without a small class: of 3 images, one goes to each of three parts.

@@ -29,9 +29,11 @@ PIECE = 1 << 22
 
 
 class IdxFiles:
+    """Images and labels in a file each, for training and, as a rule, for test."""
+
     expected = (
-        "IDX files (train-images-idx3-ubyte and train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
-        "t10k-labels-idx1-ubyte if there is a test part, each with .gz or without; also in raw/ or MNIST/)"
+        "IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte, and t10k-… for a test part, gzipped or not, also "
+        "in raw/ or MNIST/)"
     )
 
     def find(self, path: Path) -> Path | None:
@@ -44,8 +46,8 @@ class IdxFiles:
         parts = {part: stored for part, stem in STEMS.items() if (stored := read_part(where, stem))}
         if "train" not in parts:
             raise DataError(
-                f"{where} has t10k files only; expected the training files train-{IMAGES}-ubyte and train-{LABELS}-ubyte "
-                f"beside them"
+                f"{where} has t10k files only; expected the training files beside them: train-{IMAGES}-ubyte and "
+                f"train-{LABELS}-ubyte"
             )
         return assemble("MNIST-style IDX files", where, parts, size=size)
 

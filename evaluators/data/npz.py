@@ -22,13 +22,16 @@ KEYS: Mapping[Split, tuple[tuple[str, str], ...]] = {
     "test": (("x_test", "y_test"), ("test_images", "test_labels")),
 }  # fmt: skip
 CHANNELS = (1, 3)
+UNREAD: NDArray[np.generic] = np.empty(0)
 Arrays = Mapping[str, NDArray[np.generic]]
 
 
 class NpzFile:
+    """One file with an array of images and one of labels for each part."""
+
     expected = (
-        "one .npz file with images and labels, x and y, or x_train and y_train (or train_images and train_labels), and "
-        "the same with val and test if there are such parts"
+        "one .npz file (images and labels, x and y, x_train and y_train, or train_images and train_labels; val and "
+        "test likewise)"
     )
 
     def find(self, path: Path) -> Path | None:
@@ -55,31 +58,33 @@ class NpzFile:
 
 
 def load(file: Path) -> dict[str, NDArray[np.generic]]:
-    """The arrays that can be images or labels, by lower-case name. Raises DataError."""
+    """The arrays by lower-case name, those under a name that counts read. Raises DataError."""
+    if not zipfile.is_zipfile(file):
+        raise DataError(f"{file} is no .npz file, or only part of one; write it again with np.savez")
     wanted = {key for pairs in KEYS.values() for pair in pairs for key in pair}
     try:
         with np.load(file, allow_pickle=False) as stored:
-            return {key.lower(): stored[key] if key.lower() in wanted else np.empty(0) for key in stored.files}
-    except (ValueError, EOFError, AttributeError, TypeError, zlib.error, zipfile.BadZipFile) as error:
-        if "allow_pickle" in str(error):
+            return {key.lower(): np.asarray(stored[key]) if key.lower() in wanted else UNREAD for key in stored.files}
+    except (ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        if "Object arrays" in str(error):
             raise DataError(
                 f"{file} holds Python objects, which are pickles that can run code and are never loaded; save plain "
                 f"arrays: numbers, or text of a fixed length such as np.array(labels, dtype=str)"
             ) from error
-        raise DataError(f"{file} is no whole .npz file ({error}); write it again with np.savez") from error
+        raise DataError(f"{file} is damaged ({error}); write it again with np.savez") from error
 
 
 def keys_of(file: Path, part: Split, arrays: Arrays) -> tuple[str, str] | None:
     """The names under which a part's images and labels are stored; None where there are none. Raises DataError."""
-    started = [keys for keys in KEYS[part] if any(key in arrays for key in keys)]
-    if len(started) > 1:
-        raise DataError(f"{file} holds both {started[0][0]} and {started[1][0]}; expected one of them")
-    if not started:
-        return None
-    for key in started[0]:
-        if key not in arrays:
-            raise DataError(f"{file} lacks {key}; expected {' and '.join(started[0])} together")
-    return started[0]
+    complete = [keys for keys in KEYS[part] if all(key in arrays for key in keys)]
+    if len(complete) > 1:
+        raise DataError(f"{file} holds both {complete[0][0]} and {complete[1][0]}; expected one of them")
+    if complete:
+        return complete[0]
+    for keys in KEYS[part]:
+        if any(key in arrays for key in keys):
+            raise DataError(f"{file} holds {', '.join(arrays)}; expected {' and '.join(keys)} together")
+    return None
 
 
 def as_images(what: str, array: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -113,10 +118,8 @@ def as_labels(what: str, array: NDArray[np.generic]) -> NDArray[np.generic]:
         )
     if array.dtype.kind == "S":
         return np.char.decode(array.astype(np.bytes_), "utf-8", "replace")
-    if array.dtype.kind == "f" and np.array_equal(array, np.trunc(array)):
+    if array.dtype.kind == "f" and np.isfinite(array).all() and np.array_equal(array, np.trunc(array)):
         return array.astype(np.int64)
-    if array.dtype.kind == "b":
-        return array.astype(np.int64)
-    if array.dtype.kind not in "uiU":
+    if array.dtype.kind not in "buiU":
         raise DataError(f"{what} is an array of {array.dtype}; expected whole numbers or text")
     return array

@@ -23,6 +23,8 @@ class ImageClassification(Task):
     """Cross-entropy and accuracy on images that fit into memory, standardised by the training data's mean and
     standard deviation of each channel. No loader processes: a batch is one index into a tensor."""
 
+    _device = torch.device("cpu")
+
     @abstractmethod
     def read(self) -> ImageSplits:
         """The data. Called once, when it is first needed. Raises DataError."""
@@ -52,19 +54,33 @@ class ImageClassification(Task):
         return mean.tolist(), np.where(deviation > 0, deviation, 1.0).tolist()
 
     def to(self, device: torch.device) -> None:
-        mean, deviation = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in self.statistics)
-        self._mean, self._deviation = mean.to(device), deviation.to(device)
+        """Moved there when the first batch is asked for."""
+        self._device = device
+        self.__dict__.pop("_tensors", None)
+
+    @cached_property
+    def _tensors(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Pixels and labels of each split, on the device."""
         parts: dict[str, Images] = {name: getattr(self.splits, name) for name in ("train", "valid", "test")}
-        self._pixels = {name: torch.from_numpy(part.pixels).to(device) for name, part in parts.items()}
-        self._labels = {name: torch.from_numpy(part.labels).to(device) for name, part in parts.items()}
+        return {
+            name: (torch.from_numpy(part.pixels).to(self._device), torch.from_numpy(part.labels).to(self._device))
+            for name, part in parts.items()
+        }
+
+    @cached_property
+    def _scale(self) -> tuple[Tensor, Tensor]:
+        """What standardises a batch, shape (1, C, 1, 1) each."""
+        mean, deviation = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in self.statistics)
+        return mean, deviation
 
     def train_batches(
         self, batch_size: int, generator: torch.Generator, part: tuple[float, float] = (0.0, 1.0)
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        count = len(self._labels["train"])
+        labels = self._tensors["train"][1]
+        count = len(labels)
         start, end = round(part[0] * count), max(round(part[1] * count), round(part[0] * count) + 1)
         order = start + torch.randperm(end - start, generator=generator)
-        for indices in order.to(self._labels["train"].device).split(batch_size):  # type: ignore[no-untyped-call]
+        for indices in order.to(labels.device).split(batch_size):  # type: ignore[no-untyped-call]
             if len(indices) > 1 or len(order) == 1:  # batch normalisation needs two examples
                 yield self._batch("train", indices)
 
@@ -87,7 +103,7 @@ class ImageClassification(Task):
             scores = model(images)
             hits = (scores.argmax(1) == labels).sum()
             totals += torch.stack([hits, functional.cross_entropy(scores, labels, reduction="sum")]).double().cpu()
-        accuracy, loss = (totals / len(self._labels[split])).tolist()
+        accuracy, loss = (totals / len(self._tensors[split][1])).tolist()
         return {"accuracy": accuracy, "loss": loss}
 
     def description(self) -> dict[str, Any]:
@@ -96,11 +112,12 @@ class ImageClassification(Task):
         return {**super().description(), "class_names": names, "mean": mean, "standard_deviation": deviation}
 
     def _in_order(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-        labels = self._labels[split]
+        labels = self._tensors[split][1]
         for indices in torch.arange(len(labels), device=labels.device).split(EVALUATION_BATCH):  # type: ignore[no-untyped-call]
             yield self._batch(split, indices)
 
     def _batch(self, split: str, indices: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = self._pixels[split][indices].float()
-        images = (pixels - self._mean) / self._deviation
-        return images.contiguous(memory_format=torch.channels_last), self._labels[split][indices]
+        pixels, labels = self._tensors[split]
+        mean, deviation = (value.to(pixels.device) for value in self._scale)
+        images = (pixels[indices].float() - mean) / deviation
+        return images.contiguous(memory_format=torch.channels_last), labels[indices]

@@ -17,7 +17,7 @@ from . import export, list, resume, run, show
 
 # the root of click's errors, which typer does not export
 CLICK_ERROR: type[Any] = cast(type[Any], typer.BadParameter.__mro__[2])
-INTERRUPTED, TERMINATED, HUNG_UP = 130, 143, 129
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 app = typer.Typer(
     name="nas",
@@ -35,8 +35,11 @@ app.command("list")(list.list_plugins)
 app.command("export")(export.export)
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal that asks the process to end; like Ctrl-C, but with an exit code of its own."""
+class Stopped(BaseException):
+    """A signal asks the process to end, which it does from wherever it is: what is on disk is always whole.
+
+    Not a KeyboardInterrupt, which typer takes for itself.
+    """
 
     def __init__(self, code: int) -> None:
         self.code = code
@@ -64,10 +67,10 @@ def main() -> NoReturn:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(HUNG_UP if number == signal.SIGHUP else TERMINATED)
+        raise Stopped(EXIT_CODES[signal.Signals(number)])
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGHUP, stop)
+    for number in EXIT_CODES:
+        signal.signal(number, stop)
     try:
         code = app(arguments, standalone_mode=False) or 0
         sys.stdout.flush()
@@ -76,16 +79,16 @@ def main() -> NoReturn:
             traceback.print_exc()
         print(f"nas: {error}", file=sys.stderr)
         code = error.exit_code
-    except KeyboardInterrupt as error:
-        where = f" Go on with: nas resume {run.current.folder}" if run.current.folder else ""
-        kept = f"everything finished so far is kept.{where}" if where else "nothing had begun."
+    except Stopped as stopped:
+        folder = run.current.folder
+        kept = (
+            f"everything finished so far is kept. Go on with: nas resume {folder}" if folder else "nothing had begun."
+        )
         print(f"\nnas: interrupted; {kept}", file=sys.stderr)
-        code = getattr(error, "code", INTERRUPTED)
+        code = stopped.code
     except BrokenPipeError:  # `nas list | head`: whoever read us has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
-    except typer.Abort:
-        code = INTERRUPTED
     except typer.Exit as ended:
         code = ended.exit_code
     except CLICK_ERROR as error:
@@ -94,4 +97,6 @@ def main() -> NoReturn:
     except MemoryError:
         print("nas: out of memory", file=sys.stderr)
         code = 1
+    for number in EXIT_CODES:  # the answer is given: nothing that comes now may change it
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(code)

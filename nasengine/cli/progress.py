@@ -128,8 +128,10 @@ class Bars(Lines):
         self.progress.stop()
 
 
-class Quiet(Lines):
-    """Says nothing."""
+class Quiet(Observer):
+    """Shows nothing, and remembers the folder."""
 
-    def say(self, line: str) -> None:
-        pass
+    folder: Path | None = None
+
+    def opened(self, folder: Path, plan: Plan) -> None:
+        self.folder = folder

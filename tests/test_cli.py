@@ -1,0 +1,374 @@
+"""The command `nas` as a user meets it: what it prints, where, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasengine import Run
+
+CHEAP = f"{Path(__file__).parent / 'parts' / 'cheap.py'}:Cheap"
+STEPWISE = f"{Path(__file__).parent / 'parts' / 'cheap.py'}:Stepwise"
+CHAIN = "chain:stages=1,layers=2,widths=[4,8]"
+
+Nas = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def nas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Nas:
+    """Runs `nas` in this process, in an empty folder: its exit code, stdout and stderr."""
+    from nasengine.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        with pytest.raises(SystemExit) as ended:
+            main()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small finished run with trained models."""
+    import nasengine
+
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    nasengine.search(CHAIN, "random", evaluator="train:epochs=2", trials=3, baseline=2, out=folder)
+    return folder
+
+
+def test_a_run_ends_with_what_was_found_how_it_compares_and_what_to_do_next(nas: Nas) -> None:
+    code, out, err = nas(
+        "run", "--space", CHAIN, "--strategy", "random", "--evaluator", "train:epochs=1", "--trials", 2, "--baseline", 2
+    )
+    assert code == 0
+    folder = next(Path("runs").iterdir())
+    for expected in ("Architecture found", "stage 0:", "validation accuracy", "test accuracy", "parameters"):
+        assert expected in out
+    assert "points over random (n = 2, ± " in out
+    assert f"nas show {folder}" in out
+    assert f"nas export {folder} -o model.py" in out
+    assert "1,078 training, 360 validation and 359 test images" in err  # progress goes to stderr
+    assert "trial 1 done" in err
+
+
+def test_the_result_as_json_is_all_that_stdout_holds(nas: Nas) -> None:
+    code, out, err = nas(
+        "run", "--space", CHAIN, "--strategy", "random", "--evaluator", CHEAP, "--trials", 2, "--json", "-q"
+    )
+    result = json.loads(out)
+    assert code == 0
+    assert err == ""
+    assert result["finished"]
+    assert result["states"] == {"done": 6}
+    assert result["comparison"]["metric"] == "accuracy"
+    assert len(result["comparison"]["baseline"]) == 3
+
+
+def test_the_runs_configuration_repeats_it(nas: Nas) -> None:
+    nas("run", "--space", CHAIN, "--strategy", "evolution:population=2", "--evaluator", CHEAP, "--trials", 5,
+        "--seed", 7, "--out", "first")  # fmt: skip
+    code, _, _ = nas("run", "--config", "first/config.yaml", "--out", "second")
+    assert code == 0
+    assert [row["id"] for row in Run("first").rows()] == [row["id"] for row in Run("second").rows()]
+
+
+def test_flags_override_the_configuration_file(nas: Nas) -> None:
+    Path("mine.yaml").write_text(
+        f"space:\n  chain: {{stages: 1, layers: 1}}\nstrategy: random\nevaluator: {CHEAP}\ntrials: 9\n"
+    )
+    code, out, _ = nas("run", "--config", "mine.yaml", "--trials", 3, "--baseline", 0, "--json", "-q", "--out", "run")
+    assert code == 0
+    assert json.loads(out)["trials"] == 4
+    assert Run("run").config.space.options == {"stages": 1, "layers": 1}
+
+
+def test_show_gives_the_result_the_table_and_the_curve_of_a_run(nas: Nas, finished: Path) -> None:
+    code, out, _ = nas("show", finished)
+    assert code == 0
+    assert "finished · 6 done" in out
+    assert "test accuracy" in out
+    assert "by epoch" in out
+    assert sum(line.startswith(tuple("012345")) for line in out.splitlines()) == 6
+    code, out, _ = nas("show", finished, "--json")
+    assert [row["number"] for row in json.loads(out)["trials"]] == list(range(6))
+
+
+def test_show_gives_one_trial_whole(nas: Nas, finished: Path) -> None:
+    code, out, _ = nas("show", finished, "--trial", 1)
+    assert code == 0
+    assert out.startswith("trial 1: evaluate, search, done")
+    assert "epoch" in out
+    code, out, _ = nas("show", finished, "--trial", 1, "--json")
+    assert len(json.loads(out)["curve"]) == 2
+
+
+def test_show_explains_a_plugin_and_its_options(nas: Nas) -> None:
+    for arguments in (("strategy", "darts"), ("strategy:darts",)):
+        code, out, _ = nas("show", *arguments)
+        assert code == 0
+        assert "Liu et al. 2019" in out
+        assert "order (int, default 1)" in out
+    _, out, _ = nas("show", "task", "images", "--json")
+    options = {option["name"]: option for option in json.loads(out)["options"]}
+    assert options["path"]["required"]
+
+
+def test_every_option_of_every_builtin_plugin_is_explained(nas: Nas) -> None:
+    from nasengine.registry import installed
+
+    for kind in ("space", "strategy", "evaluator", "task"):
+        for plugin in installed(kind):
+            if plugin.distribution == "nasengine":
+                _, out, _ = nas("show", kind, plugin.name, "--json")
+                for option in json.loads(out)["options"]:
+                    assert option["about"], f"{kind} {plugin.name}: {option['name']} is not explained"
+
+
+def test_list_names_the_plugins_by_kind(nas: Nas) -> None:
+    code, out, _ = nas("list")
+    assert code == 0
+    assert {line.split()[0] for line in out.splitlines()} == {"space", "strategy", "evaluator", "task"}
+    _, out, _ = nas("list", "strategies", "--json")
+    assert {"darts", "evolution", "random"} <= {plugin["name"] for plugin in json.loads(out)}
+
+
+def test_export_infers_the_format_from_the_ending(nas: Nas, finished: Path) -> None:
+    code, out, _ = nas("export", finished, "-o", "architecture.json")
+    assert code == 0
+    assert out.startswith("architecture.json (")
+    assert json.loads(Path("architecture.json").read_text())["space"] == "chain"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "--space", "cel"], "no space named 'cel'. Did you mean 'cell'? See: nas list spaces"),
+        (["run", "--strategy", "dart"], "no strategy named 'dart'. Did you mean 'darts'? See: nas list strategies"),
+        (["run", "--evaluator", "tain"], "no evaluator named 'tain'. Did you mean 'train'?"),
+        (["run", "--task", "digit"], "no task named 'digit'. Did you mean 'digits'?"),
+        (["run", "--strategy", "darts:epoch=3"], "the strategy 'darts' has no option 'epoch'. Did you mean 'epochs'?"),
+        (["run", "--strategy", "darts:epochs=many"], "the option 'epochs' of the strategy 'darts' is 'many'; expected int | None"),
+        (["run", "--strategy", "darts:epochs"], "'epochs' is no option; write options as NAME:option=value"),
+        (["run", "--strategy", "darts:order=3"], "has order = 3; expected 1 or 2"),
+        (["run", "--strategy", "darts:epochs=yes"], "is True; expected int | None"),
+        (["run", "--space", "cell:layers=0"], "has layers = 0; expected at least 1"),
+        (["run", "--trials", "0"], "trials is 0; expected greater than or equal to 1"),
+        (["run", "--time-limit", "soon"], "time_limit is 'soon'; expected a time such as 90s, 10m or 1.5h"),
+        (["run", "--fidelity", "epoch=3"], "there is no 'epoch'. Did you mean 'epochs'?"),
+        (["run", "--fidelity", "data=2"], "the fidelity's data is 2; expected a fraction"),
+        (["run", "--fidelity", "width=0.5"], "the task 'digits' cannot scale width (asked for 0.5)"),
+        (["run", "--objective", "accuracy:up"], "'accuracy:up' is no objective; expected METRIC:max or METRIC:min"),
+        (["run", "--device", "tpu"], "device is 'tpu'"),
+        (["run", "--task", "images"], "the task 'images' needs the option 'path': images:path=…"),
+        (["run", "--task", "images:path=nowhere"], "nowhere"),
+        (["run", "--config", "none.yaml"], "the configuration none.yaml cannot be read: No such file or directory"),
+        (["run", "--config", "broken.yaml"], "the configuration broken.yaml is no YAML, line 3: while parsing a flow sequence"),
+        (["run", "--config", "typo.yaml"], "typo.yaml: no setting is named 'tirals'. Did you mean 'trials'?"),
+        (["run", "--config", "wrong.yaml"], "wrong.yaml: trials is 'ten'; expected a valid integer"),
+        (["run", "--config", "list.yaml"], "expected settings by name"),
+        (["run", "--space", "./none.py:Mine"], "no file"),
+        (["run", "--space", "no.such.module:Mine"], "cannot be imported: ModuleNotFoundError"),
+        (["run", "--space", "json:loads"], "'loads' is no option; write options as NAME:option=value"),
+        (["run", "--space", "collections:OrderedDict"], "is no space: expected a subclass of nasengine.SearchSpace"),
+        (["run", "--space", "json.decoder:JSONDecoder"], "is no space: expected a subclass of nasengine.SearchSpace"),
+        (["run", "--strategy", "cell"], "no strategy named 'cell'"),
+        (["resume", "nowhere"], "nowhere does not exist: it should hold ledger.sqlite"),
+        (["resume", "."], ". is no run's folder: it should hold ledger.sqlite"),
+        (["show", "nowhere"], "nowhere does not exist"),
+        (["show", "strategy", "darst"], "no strategy named 'darst'. Did you mean 'darts'?"),
+        (["list", "strategeis"], "'strategeis' is no kind of plugin. Did you mean 'strategies'?"),
+        (["export", "nowhere", "-o", "model.py"], "nowhere does not exist"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_sentence_and_exit_code_2(arguments: list[str], says: str, nas: Nas) -> None:
+    Path("broken.yaml").write_text("space: cell\nstrategy: [darts\n")
+    Path("typo.yaml").write_text("tirals: 3\n")
+    Path("wrong.yaml").write_text("trials: ten\n")
+    Path("list.yaml").write_text("- cell\n- darts\n")
+    code, out, err = nas(*arguments)
+    assert code == 2
+    assert says in err
+    assert err.startswith("nas: ")
+    assert len(err.strip().splitlines()) == 1
+    assert out == ""
+    assert not Path("runs").exists()
+
+
+def test_a_flag_that_does_not_exist_is_named_with_exit_code_2(nas: Nas) -> None:
+    code, _, err = nas("run", "--stratgey", "darts")
+    assert code == 2
+    assert "--stratgey" in err
+    assert "--strategy" in err
+
+
+def test_debug_shows_the_traceback_of_a_mistake(nas: Nas) -> None:
+    code, _, err = nas("run", "--space", "cel", "--debug")
+    assert code == 2
+    assert "Traceback" in err
+    assert "no space named 'cel'" in err
+
+
+def test_a_cuda_device_that_is_not_there_is_a_sentence(nas: Nas) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    code, _, err = nas("run", "--space", CHAIN, "--strategy", "random", "--device", "cuda")
+    assert code == 2
+    assert "torch finds no CUDA GPU here; use --device cpu" in err
+
+
+def test_a_run_that_fails_says_why_with_exit_code_1(nas: Nas) -> None:
+    faulty = f"{Path(CHEAP.rpartition(':')[0])}:Faulty:how=raise,every=1"
+    code, _, err = nas("run", "--space", CHAIN, "--strategy", "random", "--evaluator", faulty, "--trials", 3)
+    assert code == 1
+    assert "no candidate could be judged. 3 of 3 trials failed, the first (0) with: ValueError: this candidate" in err
+
+
+def test_a_folder_that_holds_a_run_is_refused_with_the_way_out(nas: Nas, finished: Path) -> None:
+    before = (finished / "ledger.sqlite").read_bytes()
+    code, _, err = nas("run", "--out", finished)
+    assert code == 2
+    assert f"{finished} holds a run; go on with it: nas resume {finished}, or choose another folder with --out" in err
+    assert (finished / "ledger.sqlite").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(nas: Nas) -> None:
+    Path("file").write_text("")
+    code, _, err = nas("run", "--strategy", "random", "--space", CHAIN, "--out", "file/run")
+    assert code == 2
+    assert "the run's folder" in err
+
+
+def launch(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "nasengine", *arguments]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)  # fmt: skip
+def test_a_signal_keeps_everything_and_says_how_to_go_on(sent: signal.Signals, code: int, tmp_path: Path) -> None:
+    process = launch(
+        tmp_path, "run", "--space", CHAIN, "--strategy", "random", "--evaluator", f"{STEPWISE}:seconds=0.1",
+        "--trials", "50", "--out", "run",
+    )  # fmt: skip
+    wait_for(lambda: (tmp_path / "run" / "ledger.sqlite").exists() and len(Run(tmp_path / "run").all_trials) >= 1)
+    os.kill(process.pid, sent)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == code
+    assert "nas: interrupted; everything finished so far is kept. Go on with: nas resume run" in err
+    assert "Traceback" not in err
+    assert len(Run(tmp_path / "run").all_trials) >= 1
+
+
+def test_ctrl_c_in_every_phase_loses_nothing(tmp_path: Path) -> None:
+    """The phases: importing, learning in a supernet, and the final trainings."""
+    arguments = [
+        "run",
+        "--space",
+        CHAIN,
+        "--strategy",
+        "darts:epochs=2",
+        "--evaluator",
+        "train:epochs=200,patience=0",
+        "--baseline",
+        "1",
+    ]
+    begun: dict[str, Callable[[], bool]] = {
+        "importing": lambda: True,
+        "learning": lambda: (tmp_path / "learning" / "ledger.sqlite").exists(),
+        "final": lambda: (
+            (tmp_path / "final" / "ledger.sqlite").exists()
+            and any(r.purpose == "final" for r in Run(tmp_path / "final").requests.values())
+        ),
+    }
+    for phase, ready in begun.items():
+        process = launch(tmp_path, *arguments, "--out", phase)
+        wait_for(ready)
+        time.sleep(0.3 if phase == "importing" else 0.1)
+        os.kill(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == 130, err
+        assert "interrupted" in err
+        assert "Traceback" not in err
+        if phase != "importing":
+            resumed = launch(tmp_path, "resume", phase, "--json", "-q")
+            out, err = resumed.communicate(timeout=60)
+            assert resumed.returncode == 0, err
+            assert json.loads(out)["finished"]
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_twenty_processes_on_one_run_have_one_owner(tmp_path: Path) -> None:
+    owner = launch(
+        tmp_path, "run", "--space", CHAIN, "--strategy", "random", "--evaluator", f"{STEPWISE}:seconds=0.2",
+        "--trials", "200", "--out", "run",
+    )  # fmt: skip
+    wait_for((tmp_path / "run" / "ledger.sqlite").exists)
+    others = [launch(tmp_path, "resume", "run") for _ in range(19)]
+    for other in others:
+        _, err = other.communicate(timeout=60)
+        assert other.returncode == 2
+        assert f"in use by process {owner.pid}" in err
+    assert owner.poll() is None
+    owner.kill()
+    owner.communicate()
+
+
+def test_a_full_disk_is_a_sentence_and_nothing_recorded_is_lost(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk: both make a write fail part of the way."""
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, resource.RLIM_INFINITY)); "
+        "from nasengine.cli import main; sys.argv = ['nas', *sys.argv[1:]]; main()"
+    )
+    arguments = [
+        "run",
+        "--space",
+        CHAIN,
+        "--strategy",
+        "random",
+        "--evaluator",
+        CHEAP,
+        "--trials",
+        "150",
+        "--out",
+        "run",
+    ]
+    full = subprocess.run(
+        [sys.executable, "-c", script, *arguments, "-q"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert full.returncode == 2, full.stderr
+    assert "nothing recorded so far is lost" in full.stderr
+    assert "Traceback" not in full.stderr
+    kept = Run(tmp_path / "run").rows()
+    assert kept
+    freed = subprocess.run(
+        [sys.executable, "-m", "nasengine", "resume", "run", "-q"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert freed.returncode == 0, freed.stderr
+    assert Run(tmp_path / "run").rows()[: len(kept)] == kept
