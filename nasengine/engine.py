@@ -60,6 +60,7 @@ class Engine:
         self._elapsed_before = 0.0
         self._began = time.monotonic()
         self._committed = self._began
+        self._dirty = False
         config = plan.config
         plan.strategy.start(plan.domain, self._rng(0), plan.objectives, config.fidelity, config.trials)
 
@@ -303,14 +304,14 @@ class Engine:
 
     def _record(self, kind: Any, number: int | None, body: dict[str, Any]) -> None:
         self.ledger.record(kind, number, self.elapsed, body)
-        self._committed = 0.0
+        self._dirty = True
 
     def _commit(self) -> None:
         """Makes the turn durable, then says what happened in it. Reports alone may wait a second."""
         now = time.monotonic()
-        if self._committed == 0.0 or now - self._committed >= SECONDS_BETWEEN_REPORT_COMMITS:
+        if self._dirty or now - self._committed >= SECONDS_BETWEEN_REPORT_COMMITS:
             self.ledger.commit()
-            self._committed = now
+            self._committed, self._dirty = now, False
         announcements, self._announcements = self._announcements, []
         for announce in announcements:
             announce()

@@ -8,7 +8,7 @@
     ├── DataError              a dataset is missing or unreadable
     ├── RunError               a run's folder is missing, taken, or does not fit what was asked
     │   ├── RunInUse           another process owns it
-    │   ├── LedgerError        its record is damaged
+    │   ├── LedgerError        its record is damaged, or the disk refuses it (exit code 1)
     │   └── ReplayError        its record cannot be played back with what is installed now
     ├── ExportError            a model cannot be written in the format asked for
     ├── TrainingDiverged       a candidate's loss or metric is no finite number (a trial's error, not a run's)
@@ -58,7 +58,9 @@ class RunInUse(RunError):
 
 
 class LedgerError(RunError):
-    """The run's record is damaged."""
+    """The run's record is damaged, or the disk refuses it."""
+
+    exit_code = 1
 
 
 class ReplayError(RunError):

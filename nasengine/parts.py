@@ -39,23 +39,27 @@ def resolve(config: Config, objects: Objects) -> Plan:
 
 
 def restore(kind: Kind, config: Config, about: Mapping[str, Any], objects: Mapping[Any, Plugin]) -> Plugin:
-    """A run's plugin made again. Raises RunError where it is not the code that the run was started with."""
-    from .registry import fingerprint
-
+    """A run's plugin made again. Raises RunError where it was an object that has no name."""
     if kind not in objects and kind in about["in_memory"]:
         name = getattr(config, kind).name
         raise RunError(
             f"the run's {kind} was an object ({name}) that cannot be made again from its name; go on from Python: "
             f"nasengine.resume(folder, {kind}=…)"
         )
-    plugin = _part(kind, config, objects)
-    then, now = about["plugins"][kind], fingerprint(plugin)
-    if then != now:
-        raise RunError(
-            f"the run was started with the {kind} {plugin.name!r} of {then}, and {now} is here now; install the "
-            f"former to go on, or start a new run"
-        )
-    return plugin
+    return _part(kind, config, objects)
+
+
+def refuse_other_code(plugins: Mapping[Kind, Plugin], about: Mapping[str, Any]) -> None:
+    """Raises RunError where a plugin is not the code that the run was started with."""
+    from .registry import fingerprint
+
+    for kind, plugin in plugins.items():
+        then, now = about["plugins"][kind], fingerprint(plugin)
+        if then != now:
+            raise RunError(
+                f"the run was started with the {kind} {plugin.name!r} of {then}, and {now} is here now; install the "
+                f"former to go on, or start a new run"
+            )
 
 
 def _part(kind: Kind, config: Config, objects: Mapping[Any, Plugin]) -> Plugin:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .architecture import Architecture
 from .config import Config
-from .errors import RunError
+from .errors import NasError, RunError
 from .ledger import Event, Ledger
 from .plan import rank
 from .trial import Evaluate, Objective, Request, Trial, request_from_dict
@@ -187,6 +187,13 @@ class Run:
         from .parts import restore
 
         return restore(kind, self.config, self.about, self._plugins)
+
+    def describe(self, architecture: Architecture) -> str:
+        """The architecture in a few lines, in its space's words where the space can be made again."""
+        try:
+            return self.space.describe(architecture)
+        except NasError:
+            return "\n".join(f"{name}: {pick}" for name, pick in architecture.picks.items())
 
     def best_model(self) -> nn.Module:
         """The trained model of the architecture found, in evaluation mode, on the CPU.

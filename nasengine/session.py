@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .device import available_cores, pick_device
 from .errors import NasError, RunError
-from .parts import Objects, choice_of, resolve, restore
+from .parts import Objects, choice_of, refuse_other_code, resolve, restore
 from .plugin import Plugin
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ def resume(
             return run
         kinds: tuple[Any, ...] = ("space", "strategy", "evaluator", "task")
         plugins = {kind: restore(kind, config, about, objects) for kind in kinds}
+        refuse_other_code(plugins, about)
         return _go_on(folder, resolve(config, plugins), lock, observer, durable, plugins)
     finally:
         lock.release()
@@ -158,6 +159,7 @@ def _go_on(
     from .worker import Worker
 
     torch.set_num_threads(plan.config.threads or available_cores())
+    torch.backends.cudnn.deterministic = True  # the same seed gives the same search on a GPU, too
     device = pick_device(plan.config.device)
     worker = Worker(plan.space, plan.strategy, plan.evaluator, plan.task, device, folder)
     ledger = Ledger.open(folder, durable)

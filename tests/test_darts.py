@@ -51,7 +51,9 @@ class Regression(Task):
         self, batch_size: int, generator: torch.Generator, part: tuple[float, float] = (0.0, 1.0)
     ) -> Iterator[tuple[Tensor, Tensor]]:
         start, end = round(part[0] * 64), round(part[1] * 64)
-        for chosen in (start + torch.randperm(end - start, generator=generator)).split(batch_size):
+        order = start + torch.randperm(end - start, generator=generator)
+        for first in range(0, len(order), batch_size):
+            chosen = order[first : first + batch_size]
             yield self.x[chosen], self.y[chosen]
 
     def valid_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -149,7 +151,7 @@ class Toy:
         """The loss as a function of α and of any weights, written without the strategy's help."""
         self.net.gates["first"].set(self.alpha[:3].softmax(0))
         self.net.gates["second"].set(self.alpha[3:].softmax(0))
-        out = functional_call(self.net, dict(zip(self.names, weights, strict=True)), (batch[0],))
+        out: Tensor = functional_call(self.net, dict(zip(self.names, weights, strict=True)), (batch[0],))
         return ((out - batch[1]) ** 2).mean()
 
     def train_loss(self) -> Tensor:
@@ -282,7 +284,7 @@ def test_weights_without_influence_are_survived() -> None:
     loss, gradient = unrolled_gradient(
         lambda: (weight * alpha).sum(), lambda: (alpha**2).sum(), [weight], alpha, [None], 0.1, 0.9, 0.0
     )
-    assert float(loss) == 5.0
+    assert loss.item() == 5.0
     torch.testing.assert_close(gradient, torch.tensor([2.0, 4.0]))
     assert torch.equal(weight, torch.zeros(2))
 
@@ -321,7 +323,7 @@ def test_the_first_order_gradient_is_plain_autograd() -> None:
 def test_what_the_loss_does_not_use_has_a_gradient_of_zero() -> None:
     used, unused = torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)
     loss, found = gradients(lambda: (2 * used).sum(), [unused, used])
-    assert float(loss) == 4.0
+    assert loss.item() == 4.0
     assert [gradient.tolist() for gradient in found] == [[0.0, 0.0, 0.0], [2.0, 2.0]]
 
 
@@ -346,7 +348,7 @@ def reference(darts: Any, space: SearchSpace, task: Task, seed: int, epochs: int
         for name, size in sizes.items():
             net.gates[name].set(alpha[start : start + size].softmax(0))
             start += size
-        out = functional_call(net, dict(zip(names, values, strict=True)), (batch[0],))
+        out: Tensor = functional_call(net, dict(zip(names, values, strict=True)), (batch[0],))
         return ((out - batch[1]) ** 2).mean()
 
     for epoch in range(epochs):
@@ -375,14 +377,14 @@ def reference(darts: Any, space: SearchSpace, task: Task, seed: int, epochs: int
                 alpha -= darts.alpha_learning_rate * rise
             train_loss = loss(train_batch, weights)
             grads = torch.autograd.grad(train_loss, weights)
-            norm = torch.sqrt(sum((g**2).sum() for g in grads))  # type: ignore[arg-type]
-            clip = min(1.0, darts.gradient_clip / (float(norm) + 1e-6))
+            norm = math.sqrt(sum(float((g**2).sum()) for g in grads))
+            clip = min(1.0, darts.gradient_clip / (norm + 1e-6))
             with torch.no_grad():
                 for index, (w, g) in enumerate(zip(weights, grads, strict=True)):
                     buffer = buffers[index]
                     change = clip * g + darts.weight_decay * w
                     buffers[index] = change if buffer is None else darts.momentum * buffer + change
-                    w -= rate * buffers[index]  # type: ignore[operator]
+                    w -= rate * buffers[index]
             losses.append((float(valid_loss.detach()), float(train_loss.detach())))
         history.append(
             {
@@ -433,7 +435,7 @@ def test_a_second_implementation_of_algorithm_1_goes_the_same_way(order: int, pr
         assert distance(mine["alpha"], other["alpha"]) < precision * moved
         assert mine["train_loss"] == pytest.approx(other["train_loss"], rel=precision)
         assert mine["valid_loss"] == pytest.approx(other["valid_loss"], rel=precision)
-    assert float(theirs[-1]["alpha"].norm()) > 0.1
+    assert float(theirs[-1]["alpha"].norm()) > 0.05  # of 0.02 a step at most
 
 
 def test_the_two_orders_go_different_ways() -> None:
@@ -646,6 +648,14 @@ def test_entropy_is_one_where_nothing_is_decided_and_zero_where_all_is() -> None
 # Searches with one answer
 
 
+LEGENDRE: dict[str, Callable[[Tensor], Tensor]] = {
+    "first": lambda x: x * math.sqrt(3),
+    "second": lambda x: (3 * x**2 - 1) / 2 * math.sqrt(5),
+    "third": lambda x: (5 * x**3 - 3 * x) / 2 * math.sqrt(7),
+}
+"""Orthonormal for x uniform in [−1, 1]: where one made the data, the others explain nothing of it."""
+
+
 def two_functions(choose: Chooser) -> nn.Module:
     """a · f(x₀) + b · g(x₁) + c, f and g to be found."""
 
@@ -653,12 +663,7 @@ def two_functions(choose: Chooser) -> nn.Module:
         def __init__(self) -> None:
             super().__init__()
             for name in ("f", "g"):
-                functions = {
-                    "noise": lambda x: torch.sin(500 * x),
-                    "square": torch.square,
-                    "sine": lambda x: torch.sin(3 * x),
-                }
-                options = {option: partial(Apply, function) for option, function in functions.items()}
+                options = {option: partial(Apply, function) for option, function in LEGENDRE.items()}
                 self.add_module(name, choose.one(name, options))
             self.head = nn.Linear(2, 1)
 
@@ -674,10 +679,9 @@ FAST = {"epochs": 12, "batch_size": 8, "learning_rate": 0.1, "alpha_learning_rat
 
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize(("f", "g"), [("square", "sine"), ("sine", "square")])
+@pytest.mark.parametrize(("f", "g"), [("second", "third"), ("third", "first"), ("first", "first")])
 def test_both_orders_find_the_functions_that_made_the_data(order: int, seed: int, f: str, g: str) -> None:
-    right = {"square": torch.square, "sine": lambda x: torch.sin(3 * x)}
-    task = Regression(lambda x: right[f](x[:, :1]) - 2 * right[g](x[:, 1:]), inputs=2, noise=0.02)
+    task = Regression(lambda x: LEGENDRE[f](x[:, :1]) - 2 * LEGENDRE[g](x[:, 1:]), inputs=2, noise=0.02)
     history = learnt(DARTS(order=order, **FAST), Written(two_functions), task, seed)
     assert dict(history[-1]["derived"].picks) == {"f": f, "g": g}
     assert history[-1]["entropy"] < history[0]["entropy"]
@@ -685,13 +689,11 @@ def test_both_orders_find_the_functions_that_made_the_data(order: int, seed: int
 
 def linear_edges(choose: Chooser) -> nn.Module:
     def edge(index: int) -> nn.Module:
-        return choose.one(f"from{index}", {"none": Zero, "linear": partial(nn.Linear, 1, 1), "flat": Apply_ones})
+        return choose.one(
+            f"from{index}", {"none": Zero, "linear": partial(nn.Linear, 1, 1), "flat": partial(Apply, torch.ones_like)}
+        )
 
     return Summed(choose.some("inputs", {str(index): partial(edge, index) for index in range(4)}, k=2))
-
-
-def Apply_ones() -> nn.Module:
-    return Apply(torch.ones_like)
 
 
 @pytest.mark.parametrize("order", [1, 2])

@@ -43,9 +43,7 @@ class Import:
         return self.base == "nasengine" and self.name in nasengine.__all__
 
     def __str__(self) -> str:
-        return (
-            f"line {self.line}: {self.base}" if self.name is None else f"line {self.line}: {self.name} of {self.base}"
-        )
+        return f"line {self.line}: {self.name or 'all'} of {self.base}"
 
 
 def imports(tree: ast.AST, package: str) -> Iterator[Import]:

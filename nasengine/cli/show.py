@@ -110,7 +110,7 @@ def _trial(run: Run, number: int) -> dict[str, Any]:
     if row["error"]:
         lines.append(f"error: {row['error']}")
     if trial.architecture is not None:
-        lines += ["", *run.space.describe(trial.architecture).splitlines()]
+        lines += ["", *run.describe(trial.architecture).splitlines()]
     if points:
         names = list(points[-1])
         table = [["epoch", *names]]

@@ -57,7 +57,7 @@ def result(run: Run) -> str:
     architecture = best.architecture
     lines = ["", f"Architecture found ({architecture.short if architecture else '?'}):"]
     if architecture is not None:
-        lines += [f"  {line}" for line in run.space.describe(architecture).splitlines()]
+        lines += [f"  {line}" for line in run.describe(architecture).splitlines()]
     lines.append("")
     lines += [f"  {label:<22}{value}" for label, value in figures(run, best)]
     comparison = run.comparison()
