@@ -15,14 +15,15 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def parser(description: str | None, repetitions: int) -> ArgumentParser:
-    """The options that every benchmark has."""
+def parser(description: str | None, repetitions: int | None = None) -> ArgumentParser:
+    """The options that every benchmark has; `--repetitions` where there is a default for it."""
     found = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
     found.add_argument(
         "--quick", action="store_true", help="a few seconds, to see that it works; the numbers say little"
     )
     found.add_argument("--markdown", action="store_true", help="print a markdown table")
-    found.add_argument("--repetitions", type=int, default=repetitions, help="of everything (default: %(default)s)")
+    if repetitions is not None:
+        found.add_argument("--repetitions", type=int, default=repetitions, help="of everything (default: %(default)s)")
     return found
 
 
@@ -46,7 +47,7 @@ def ratios(values: Sequence[float], reference: Sequence[float]) -> list[float]:
 
 def number(value: float) -> str:
     """Three significant digits, whole numbers from 100 on."""
-    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:#.3g}"
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"
 
 
 def spread(values: Sequence[float]) -> str:
@@ -58,8 +59,8 @@ def spread(values: Sequence[float]) -> str:
 
 def mean(values: Sequence[float], digits: int = 3) -> str:
     """Mean ± standard deviation."""
-    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.{digits}f}{deviation}"
+    deviation = f" ± {statistics.stdev(values):,.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):,.{digits}f}{deviation}"
 
 
 def cores() -> int:

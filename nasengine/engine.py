@@ -226,11 +226,11 @@ class Engine:
                 raise
             except Exception as error:
                 raise RunFailed(
-                    f"the strategy {self.plan.strategy.name!r} failed in tell: {one_line(error)}"
+                    f"the strategy {self.plan.strategy.known_as!r} failed in tell: {one_line(error)}"
                 ) from error
 
     def _ask(self) -> Request | None:
-        name = self.plan.strategy.name
+        name = self.plan.strategy.known_as
         try:
             request = self.plan.strategy.ask()
         except NasError:
@@ -296,7 +296,7 @@ class Engine:
         if request != (request_from_dict(event.body) if event.body else None):
             what = "nothing" if event.number is None else f"trial {event.number}"
             raise ReplayError(
-                f"the strategy {self.plan.strategy.name!r} does not ask again what it asked for {what}: its code, "
+                f"the strategy {self.plan.strategy.known_as!r} does not ask again what it asked for {what}: its code, "
                 f"or a library that it uses, has changed since; start a new run"
             )
         if request is not None and event.number is not None:

@@ -73,7 +73,9 @@ def _python(run: Run) -> bytes:
     from .standalone import standalone_source
 
     architecture, task = _architecture(run), run.task.description()
-    found_by = f"nasengine {__version__}, in the search space {architecture.space!r}, for the task {run.task.name!r}"
+    found_by = (
+        f"nasengine {__version__}, in the search space {architecture.space!r}, for the task {run.task.known_as!r}"
+    )
     about = {"found by": found_by, "architecture": architecture.id, **task}
     if {"mean", "standard_deviation"} <= task.keys():
         about["inputs"] = "(values - mean) / standard deviation, each channel with its own"

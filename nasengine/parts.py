@@ -29,7 +29,7 @@ def resolve(config: Config, objects: Objects) -> Plan:
     objectives = [Objective.parse(text) for text in config.objectives or task.objectives]
     if len(objectives) > 1 and not strategy.several_objectives:
         raise ConfigError(
-            f"the strategy {strategy.name!r} looks at one objective only, and {len(objectives)} were asked for: "
+            f"the strategy {strategy.known_as!r} looks at one objective only, and {len(objectives)} were asked for: "
             f"{', '.join(map(str, objectives))}; choose one, or a strategy that takes several, such as random"
         )
     for fidelity in (config.fidelity, config.final_fidelity):
@@ -57,8 +57,8 @@ def refuse_other_code(plugins: Mapping[Kind, Plugin], about: Mapping[str, Any]) 
         then, now = about["plugins"][kind], fingerprint(plugin)
         if then != now:
             raise RunError(
-                f"the run was started with the {kind} {plugin.name!r} of {then}, and {now} is here now; install the "
-                f"former to go on, or start a new run"
+                f"the run was started with the {kind} {plugin.known_as!r} of {then}, and {now} is here now; install "
+                f"the former to go on, or start a new run"
             )
 
 
@@ -80,5 +80,5 @@ def choice_of(kind: Any, plugin: Plugin) -> Any:
     from .config import PluginChoice
     from .registry import importable, name_of
 
-    plugin.name = name_of(kind, plugin)
-    return PluginChoice(name=plugin.name, options=plugin.settings if importable(plugin) else {})
+    plugin.known_as = name_of(kind, plugin)
+    return PluginChoice(name=plugin.known_as, options=plugin.settings if importable(plugin) else {})

@@ -15,7 +15,7 @@ class Plugin:
     """
 
     settings: dict[str, Any]
-    name: str
+    known_as: str
     """What the plugin was asked for by: an entry point's name, or `module:Class`."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -29,7 +29,7 @@ class Plugin:
             bound.apply_defaults()
             settings = dict(list(bound.arguments.items())[1:])
         object.__setattr__(self, "settings", settings)
-        object.__setattr__(self, "name", f"{cls.__module__}:{cls.__qualname__}")
+        object.__setattr__(self, "known_as", f"{cls.__module__}:{cls.__qualname__}")
         return self
 
     def recorded_settings(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeAlias, get_type_hints
 
-from .errors import ConfigError, PluginError, near_miss, one_line
+from .errors import ConfigError, NasError, PluginError, near_miss, one_line
 from .plugin import Plugin, is_json
 
 Kind: TypeAlias = Literal["space", "strategy", "evaluator", "task"]
@@ -55,9 +55,13 @@ def bases() -> dict[Kind, type[Plugin]]:
 
 def installed(kind: Kind) -> list[Listed]:
     """The installed plugins of a kind, by name; two distributions that claim one name both appear."""
+    try:
+        points = entry_points(group=GROUPS[kind])
+    except Exception as error:  # the standard library reads every distribution's file and trusts them all
+        raise PluginError(f"the metadata of an installed distribution cannot be read: {one_line(error)}") from error
     found = {
         (point.name, point.value, _distribution(point)): Listed(kind, point.name, point.value, *_distribution(point))
-        for point in entry_points(group=GROUPS[kind])
+        for point in points
     }
     return sorted(found.values(), key=lambda listed: (listed.name, listed.distribution))
 
@@ -65,13 +69,13 @@ def installed(kind: Kind) -> list[Listed]:
 def split(text: str) -> tuple[str, dict[str, Any]]:
     """`cell:layers=4,channels=8` or `./mine.py:Mine:epochs=10` as the plugin's name and its options.
 
-    Values are YAML scalars or lists; a comma ends a value only where another `name=` follows. Raises ConfigError.
+    Values are numbers, true, false, null, [lists] or text; a comma ends a value only where another `name=` follows.
+    Raises ConfigError.
     """
-    import yaml
-
     name, _, rest = text.partition(":")
     attribute, _, options_text = rest.partition(":")
-    if rest and ("/" in name or "." in name or attribute[:1].isupper()):  # a file, or a module and its class
+    is_class = attribute[:1].isupper() and "=" not in attribute
+    if rest and ("/" in name or "." in name or is_class):  # a file, or a module and its class
         rest = options_text
         name = f"{name}:{attribute}"
     options: dict[str, Any] = {}
@@ -79,17 +83,30 @@ def split(text: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = part.partition("=")
         if not equals or not key.strip().isidentifier():
             raise ConfigError(f"{text!r}: {part!r} is no option; write options as NAME:option=value,option=value")
-        try:
-            options[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            options[key.strip()] = value
+        options[key.strip()] = _value(value.strip())
     return name.strip(), options
+
+
+def _value(text: str) -> Any:
+    """A value as it was most likely meant. Not YAML's rules, by which `no` is a yes or no and 1e-3 is text."""
+    import yaml
+
+    if text[:1] in ("[", "{"):
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError:
+            return text
+    if re.fullmatch(r"[-+]?\d+", text):
+        return int(text)
+    if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
+        return float(text)
+    return {"true": True, "false": False, "null": None, "none": None}.get(text.lower(), text)
 
 
 def load(kind: Kind, name: str) -> type[Plugin]:
     """The plugin's class. Raises PluginError where there is none, more than one, or it cannot be imported."""
     if ":" in name:
-        return _checked(kind, name, _from_path(kind, name))
+        return _checked(kind, f"{kind} {name!r}", _from_path(kind, name))
     matching = [listed for listed in installed(kind) if listed.name == name]
     if not matching:
         hint = near_miss(name, [listed.name for listed in installed(kind)])
@@ -103,7 +120,7 @@ def load(kind: Kind, name: str) -> type[Plugin]:
         found = EntryPoint(name, listed.target, GROUPS[kind]).load()
     except (Exception, SystemExit) as error:
         raise PluginError(f"the {owner} cannot be loaded: {one_line(error)}") from error
-    return _checked(kind, name, found)
+    return _checked(kind, owner, found)
 
 
 def make(kind: Kind, name: str, options: Mapping[str, Any]) -> Plugin:
@@ -112,9 +129,13 @@ def make(kind: Kind, name: str, options: Mapping[str, Any]) -> Plugin:
     checked = check_options(kind, name, cls, options)
     try:
         plugin: Plugin = cls(**checked)
+    except NasError:
+        raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"the {kind} {name!r} does not accept its options: {one_line(error)}") from error
-    plugin.name = name
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"the {kind} {name!r} cannot be made with these options: {one_line(error)}") from error
+    plugin.known_as = name
     return plugin
 
 
@@ -143,6 +164,8 @@ def check_options(kind: Kind, name: str, cls: type[Plugin], options: Mapping[str
                 f"the {kind} {name!r} has no option {option!r}.{near_miss(option, known)} It has: {allowed}"
             )
         hint = hints.get(option, Any)
+        if isinstance(value, int) and not isinstance(value, bool) and hint in (str, str | None):
+            value = str(value)  # a path or a name that happens to be a number
         try:
             checked[option] = TypeAdapter(hint).validate_python(value)
             if isinstance(value, bool) and hint is not Any and not isinstance(checked[option], bool):
@@ -230,18 +253,22 @@ def _module_of_file(kind: Kind, path: Path) -> ModuleType:
     return module
 
 
-def _checked(kind: Kind, name: str, found: object) -> type[Plugin]:
+def _checked(kind: Kind, owner: str, found: object) -> type[Plugin]:
     base = bases()[kind]
     if not isinstance(found, type) or not issubclass(found, base):
-        raise PluginError(f"{name!r} is no {kind}: expected a subclass of nasengine.{base.__name__}, got {found!r}")
+        raise PluginError(
+            f"the {owner} is no {kind}: expected a subclass of nasengine.{base.__name__}, got {found!r:.80}"
+        )
     if inspect.isabstract(found):
         lacking = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
-        raise PluginError(f"the {kind} {name!r} is not complete: it does not define {lacking}")
+        raise PluginError(f"the {owner} is not complete: it does not define {lacking}")
     return found
 
 
 def _distribution(point: EntryPoint) -> tuple[str, str]:
-    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "?")
+    if point.dist is None:
+        return "unknown", "?"
+    return point.dist.name or "unknown", point.dist.version or "?"
 
 
 def _plural(kind: Kind) -> str:

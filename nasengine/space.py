@@ -80,7 +80,7 @@ class SearchSpace(Plugin, ABC):
         recorder = EveryOption()
         with shapes_only():
             self.build(recorder, task)
-        return Domain(self.name, self.recorded_settings(), recorder.decisions, self.canonical)
+        return Domain(self.known_as, self.recorded_settings(), recorder.decisions, self.canonical)
 
     def model(self, architecture: Architecture, task: Task) -> nn.Module:
         """The architecture as a plain module on the CPU, freshly initialised, only the picked options built.
@@ -98,5 +98,5 @@ class SearchSpace(Plugin, ABC):
 
         chooser = EveryOption()
         module = self.build(chooser, task)
-        domain = Domain(self.name, self.recorded_settings(), chooser.decisions, self.canonical)
-        return Supernet(module, domain, chooser.finished_gates(self.name))
+        domain = Domain(self.known_as, self.recorded_settings(), chooser.decisions, self.canonical)
+        return Supernet(module, domain, chooser.finished_gates(self.known_as))

@@ -133,5 +133,5 @@ class Task(Plugin, ABC):
             if value not in (None, 1.0) and name not in self.scales:
                 can = ", ".join(sorted(self.scales))
                 raise ConfigError(
-                    f"the task {self.name!r} cannot scale {name} (asked for {value}); it can scale: {can}"
+                    f"the task {self.known_as!r} cannot scale {name} (asked for {value}); it can scale: {can}"
                 )

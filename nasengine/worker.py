@@ -123,7 +123,7 @@ class _Performance:
     def _learn(self) -> Generator[Metrics, None, Metrics | None]:
         strategy = self.worker.strategy
         if not isinstance(strategy, OneShotStrategy):
-            raise TypeError(f"the strategy {strategy.name!r} asked to learn, but is no OneShotStrategy")
+            raise TypeError(f"the strategy {strategy.known_as!r} asked to learn, but is no OneShotStrategy")
         for derivation in strategy.learn(self.context.supernet(), self.worker.task, self.context):
             self.derived = derivation.architecture
             yield derivation.metrics

@@ -181,11 +181,13 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
     max_leaves=12,
 )
+relaxed = settings(deadline=None)
 finite_scalars = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 )
 
 
+@relaxed
 @given(
     st.text(max_size=8),
     st.dictionaries(st.text(max_size=4), st.lists(finite_scalars, max_size=3) | finite_scalars, max_size=4),
@@ -218,6 +220,7 @@ def valid_or_refused(text: str | bytes) -> Architecture | None:
     return architecture
 
 
+@relaxed
 @given(json_values)
 def test_any_json_value_is_refused_unless_it_is_an_architecture(value: object) -> None:
     assert valid_or_refused(json.dumps(value)) is None or (
@@ -225,7 +228,7 @@ def test_any_json_value_is_refused_unless_it_is_an_architecture(value: object) -
     )
 
 
-@settings(max_examples=300)
+@settings(relaxed, max_examples=300)
 @given(
     st.text(max_size=3) | json_values,
     st.dictionaries(st.text(max_size=3), json_values, max_size=3) | json_values,
@@ -253,6 +256,7 @@ def test_anything_in_an_architectures_place_is_refused_or_valid(space: object, o
     assert (valid_or_refused(text) is not None) == right
 
 
+@relaxed
 @given(st.text())
 @example("")
 @example("\ufeff{}")
@@ -261,6 +265,7 @@ def test_any_text_is_refused_or_valid(text: str) -> None:
     valid_or_refused(text)
 
 
+@relaxed
 @given(st.binary())
 @example(b"\xff\xfe{")
 @example(b"\x00\x00\x00{")
@@ -269,6 +274,7 @@ def test_any_bytes_are_refused_or_valid(data: bytes) -> None:
     valid_or_refused(data)
 
 
+@relaxed
 @given(st.integers(0, len(CANONICAL)), st.text(max_size=3), st.integers(0, 10))
 def test_a_damaged_file_is_refused_or_valid(where: int, put: str, cut: int) -> None:
     valid_or_refused(CANONICAL[:where] + put + CANONICAL[where + cut :])

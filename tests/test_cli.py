@@ -65,7 +65,7 @@ def test_a_run_ends_with_what_was_found_how_it_compares_and_what_to_do_next(nas:
     assert f"nas show {folder}" in out
     assert f"nas export {folder} -o model.py" in out
     assert "1,078 training, 360 validation and 359 test images" in err  # progress goes to stderr
-    assert "trial 1 done" in err
+    assert "trial 1: done" in err
 
 
 def test_the_result_as_json_is_all_that_stdout_holds(nas: Nas) -> None:
@@ -167,7 +167,7 @@ def test_export_infers_the_format_from_the_ending(nas: Nas, finished: Path) -> N
         (["run", "--strategy", "darts:epochs=many"], "the option 'epochs' of the strategy 'darts' is 'many'; expected int | None"),
         (["run", "--strategy", "darts:epochs"], "'epochs' is no option; write options as NAME:option=value"),
         (["run", "--strategy", "darts:order=3"], "has order = 3; expected 1 or 2"),
-        (["run", "--strategy", "darts:epochs=yes"], "is True; expected int | None"),
+        (["run", "--strategy", "darts:epochs=true"], "is True; expected int | None"),
         (["run", "--space", "cell:layers=0"], "has layers = 0; expected at least 1"),
         (["run", "--trials", "0"], "trials is 0; expected greater than or equal to 1"),
         (["run", "--time-limit", "soon"], "time_limit is 'soon'; expected a time such as 90s, 10m or 1.5h"),
@@ -292,18 +292,20 @@ def test_ctrl_c_in_every_phase_loses_nothing(tmp_path: Path) -> None:
         "--baseline",
         "1",
     ]
-    begun: dict[str, Callable[[], bool]] = {
-        "importing": lambda: True,
-        "learning": lambda: (tmp_path / "learning" / "ledger.sqlite").exists(),
-        "final": lambda: (
-            (tmp_path / "final" / "ledger.sqlite").exists()
-            and any(r.purpose == "final" for r in Run(tmp_path / "final").requests.values())
-        ),
-    }
-    for phase, ready in begun.items():
+
+    def importing(process: subprocess.Popen[str], run: Path) -> bool:
+        return "libtorch" in Path(f"/proc/{process.pid}/maps").read_text()
+
+    def learning(process: subprocess.Popen[str], run: Path) -> bool:
+        return (run / "ledger.sqlite").exists()
+
+    def training(process: subprocess.Popen[str], run: Path) -> bool:
+        return learning(process, run) and any(r.purpose == "final" for r in Run(run).requests.values())
+
+    for phase, begun in {"importing": importing, "learning": learning, "final": training}.items():
         process = launch(tmp_path, *arguments, "--out", phase)
-        wait_for(ready)
-        time.sleep(0.3 if phase == "importing" else 0.1)
+        wait_for(lambda begun=begun, process=process, phase=phase: begun(process, tmp_path / phase))
+        time.sleep(0.1)
         os.kill(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=20)
         assert process.returncode == 130, err

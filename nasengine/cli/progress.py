@@ -13,7 +13,7 @@ from ..plan import Observer, Plan
 from ..trial import Learn, Report, Request, Trial
 from .text import duration, metric
 
-PHASES = {"search": "search", "final": "final training"}
+PHASES = {"search": "searching", "final": "training what was found, and random architectures by the same recipe"}
 
 
 class Lines(Observer):
@@ -34,13 +34,13 @@ class Lines(Observer):
         self.objective = plan.objectives[0]
         self.metric = self.objective.metric
         parts = (plan.space, plan.strategy, plan.evaluator, plan.task)
-        names = " · ".join(part.name for part in parts)
+        names = " · ".join(part.known_as for part in parts)
         self.say(f"{names} · seed {plan.config.seed} · {folder}")
         if plan.task.found:
             self.say(plan.task.found)
 
     def began(self, phase: str) -> None:
-        self.say(f"{PHASES[phase]} begins")
+        self.say(PHASES[phase])
 
     def started(self, number: int, request: Request) -> None:
         self.requests[number] = request
@@ -63,7 +63,7 @@ class Lines(Observer):
             self.best = score
         state = trial.state if trial.same_as is None else f"same network as trial {trial.same_as}"
         shown = {name: trial.metrics[name] for name in (self.metric, "parameters") if name in trial.metrics}
-        parts = [f"{what} {state}", described(shown), duration(trial.seconds), trial.error or ""]
+        parts = [f"{what}: {state}", described(shown), duration(trial.seconds), trial.error or ""]
         return ", ".join(part for part in parts if part)
 
 
@@ -99,7 +99,8 @@ class Bars(Lines):
             self.progress.remove_task(self.trials)
         config = self.plan.config
         total = config.trials if phase == "search" else 1 + config.baseline
-        self.trials = self.progress.add_task(PHASES[phase], total=total, note="")
+        name = "trials" if phase == "search" else "final training"
+        self.trials = self.progress.add_task(name, total=total, note="")
 
     def started(self, number: int, request: Request) -> None:
         super().started(number, request)

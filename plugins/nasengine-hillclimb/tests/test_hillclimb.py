@@ -66,6 +66,30 @@ def test_it_moves_to_what_is_better_and_proposes_its_neighbours() -> None:
     assert asked(strategy) in DOMAIN.neighbors(better)
 
 
+def test_neighbours_come_in_random_order() -> None:
+    positions = set()
+    for seed in range(10):
+        strategy = climb(seed)
+        start = asked(strategy)
+        tell(strategy, start, 0.5)
+        positions.add(DOMAIN.neighbors(start).index(asked(strategy)))
+    assert len(positions) > 3
+
+
+def test_what_was_tried_is_passed_over() -> None:
+    strategy = climb()
+    start = asked(strategy)
+    tell(strategy, start, 0.5)
+    better = asked(strategy)
+    tell(strategy, better, 0.6)
+    assert start in DOMAIN.neighbors(better)
+    proposed = []
+    while (request := strategy.ask()) is not None:
+        assert isinstance(request, Evaluate)
+        proposed.append(request.architecture)
+    assert set(proposed) == set(DOMAIN.neighbors(better)) - {start}
+
+
 def test_it_begins_anew_when_patience_is_at_an_end_and_ignores_what_the_old_climb_still_brings() -> None:
     strategy = climb(patience=2)
     tell(strategy, asked(strategy), 0.5)

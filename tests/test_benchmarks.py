@@ -1,0 +1,110 @@
+"""The benchmarks run, and their tables hold what they should. How fast anything is, is not tested."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def printed(script: str, *options: str) -> str:
+    command = [sys.executable, str(BENCHMARKS / f"{script}.py"), "--quick", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def markdown_table(output: str) -> list[dict[str, str]]:
+    lines = [line.strip("| ").split(" | ") for line in output.splitlines() if line.startswith("|")]
+    columns, rule, *rows = lines
+    assert set(rule) == {"---"}
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def text_table(output: str) -> list[dict[str, str]]:
+    """The last block of lines that an empty line ends."""
+    columns, *rows = [re.split(r" {2,}", line) for line in output.split("\n\n")[1].splitlines()]
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def numbers(cell: str) -> list[float]:
+    """`1,234 (1,000–2,000)` or `0.93 ± 0.01` as floats."""
+    return [float(part.replace(",", "")) for part in re.findall(r"-?[\d,]*\.?\d+", cell)]
+
+
+def positive(cell: str) -> bool:
+    return bool(numbers(cell)) and all(value > 0 for value in numbers(cell))
+
+
+def fraction(cell: str) -> bool:
+    return all(0 <= value <= 1 for value in numbers(cell)) and bool(numbers(cell))
+
+
+def says_how_it_was_measured(output: str) -> bool:
+    facts = ("machine", "versions", "seeds", "repetitions", "cores", "GiB", "Python 3", "torch 2", "nasengine ")
+    return all(fact in output for fact in facts)
+
+
+def test_training_is_compared_with_a_loader_on_two_networks() -> None:
+    output = printed("training_throughput", "--markdown")
+    assert says_how_it_was_measured(output)
+    table = markdown_table(output)
+    assert len(table) == 6
+    assert {row["network"].split(",")[0] for row in table} == {"chain", "cell"}
+    sources = ["tensor in memory", "DataLoader, no workers", "DataLoader, 2 workers"]
+    assert [row["batches from"] for row in table] == 2 * sources
+    for row in table:
+        assert positive(row["ms an epoch"])
+        assert positive(row["time, × memory"])
+        assert fraction(row["validation accuracy"])
+        assert row["batches from"] != sources[0] or numbers(row["time, × memory"]) == [1.0]
+
+
+@pytest.mark.parametrize("form", ["text", "markdown"])
+def test_the_loop_is_compared_with_optuna_and_with_what_the_disk_asks(form: str) -> None:
+    output = printed("loop_throughput", *(["--markdown"] if form == "markdown" else []))
+    assert says_how_it_was_measured(output)
+    assert "optuna " in output
+    table = markdown_table(output) if form == "markdown" else text_table(output)
+    names = [row["what"] for row in table]
+    assert sum(name.startswith("nasengine, ") for name in names) == 4
+    assert sum(name.startswith("Optuna, ") for name in names) == 2
+    assert sum(name.startswith("one ") for name in names) == 2
+    for row in table:
+        assert all(positive(row[column]) for column in row if column not in ("what", "judged")), row
+    assert numbers(table[0]["time, × nasengine, random, durable"]) == [1.0]
+    assert [row["judged"] for row in table if row["what"].startswith("Optuna")] == ["10", "10"]
+    judged = [numbers(row["judged"])[0] for row in table if row["what"].startswith("nasengine")]
+    assert all(0 < number <= 10 for number in judged)
+
+
+def test_start_up_is_compared_with_torch() -> None:
+    output = printed("start_up", "--markdown")
+    assert says_how_it_was_measured(output)
+    table = {row["what"]: row for row in markdown_table(output)}
+    expected = {"bare Python", "import torch", "import nasengine", "nas --help", "nas list"}
+    assert set(table) == expected | {"nas run, 1 trial that costs nothing"}
+    for row in table.values():
+        assert positive(row["seconds"])
+        assert positive(row["time, × import torch"])
+
+
+def test_a_search_is_compared_with_random_networks() -> None:
+    output = printed("digits_search", "--markdown")
+    assert says_how_it_was_measured(output)
+    row, mean = markdown_table(output)
+    assert (row["seed"], mean["seed"]) == ("0", "mean")
+    accuracies = ["validation accuracy", "test accuracy", "random: test accuracy"]
+    assert all(fraction(row[name]) for name in accuracies)
+    (gain,), (found,), (random,) = (numbers(row[name]) for name in ("gain", *accuracies[1:]))
+    assert gain == pytest.approx(found - random, abs=2e-4)
+    assert all(positive(row[name]) for name in ("parameters", "search, s", "final training, s"))
+    assert [row[name] for name in row if name != "seed"] == [mean[name] for name in mean if name != "seed"]
+    signs = re.search(r"positive in (\d) of 1 runs, zero in (\d), negative in (\d)", output)
+    assert signs is not None
+    assert sum(map(int, signs.groups())) == 1

@@ -1,0 +1,83 @@
+"""The README's main command, as it is: DARTS on the cell space, on real digits, with no further option."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = "nas run --space cell --strategy darts"
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """The folder it ran in, its stdout and its stderr."""
+    folder = tmp_path_factory.mktemp("job")
+    arguments = [sys.executable, "-m", "nasengine", *COMMAND.split()[1:]]
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout, done.stderr
+
+
+def run_of(folder: Path) -> str:
+    (run,) = (folder / "runs").iterdir()
+    return str(run.relative_to(folder))
+
+
+def test_it_is_what_make_run_and_the_readme_run() -> None:
+    assert f"$(BIN)/{COMMAND}\n" in (ROOT / "Makefile").read_text()
+    assert COMMAND in (ROOT / "README.md").read_text()
+
+
+def test_it_says_what_it_found_and_how_good_that_is(job: tuple[Path, str, str]) -> None:
+    folder, out, _ = job
+    assert "normal  node 0 = " in out
+    assert "reduce  node 3 = " in out
+    for name in ("validation accuracy", "test accuracy"):
+        found = re.search(rf"{name} +([\d.]+) %", out)
+        assert found, out
+        assert float(found[1]) > 90  # ten classes: chance is 10
+    assert re.search(r"parameters +\d+,\d{3}\n", out)
+    assert re.search(r"search gain [+-]\d+\.\d points over random \(n = 3, ± \d+\.\d\)", out)
+    assert f"is in {run_of(folder)}\n" in out
+    assert f"nas show {run_of(folder)} " in out
+    assert f"nas export {run_of(folder)} -o model.py " in out
+
+
+def test_it_shows_its_progress_as_plain_lines_where_there_is_no_terminal(job: tuple[Path, str, str]) -> None:
+    _, _, err = job
+    assert "1,078 training, 360 validation and 359 test images" in err
+    assert "learning, epoch 1/8: train_loss" in err
+    assert err.count("random: done, accuracy") == 3
+    assert "\x1b" not in err
+
+
+def test_it_derives_a_cell_with_two_edges_into_each_node_and_no_none(job: tuple[Path, str, str]) -> None:
+    folder = job[0]
+    shown = subprocess.run(
+        [sys.executable, "-m", "nasengine", "show", run_of(folder), "--json"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    picks = json.loads(shown.stdout)["best"]["architecture"]["picks"]
+    assert sum(name.endswith(".inputs") for name in picks) == 8
+    assert len(picks) == 8 + 16
+    assert "none" not in picks.values()
+
+
+def test_what_it_suggests_next_works(job: tuple[Path, str, str]) -> None:
+    folder, out, _ = job
+    commands = [line.strip().split("   ")[0] for line in out.partition("Next:\n")[2].splitlines()]
+    assert len(commands) == 2
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", "nasengine", *command.split()[1:]], cwd=folder, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    assert (folder / "model.py").exists()
