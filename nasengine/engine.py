@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from .architecture import Architecture
 from .checkpoint import remove_checkpoint
-from .errors import ArchitectureError, NasError, ReplayError, RunFailed, one_line
+from .errors import ArchitectureError, LedgerError, NasError, ReplayError, RunFailed, one_line
 from .evaluator import Fidelity
 from .executors import Executor
 from .ledger import Event, Ledger
@@ -51,7 +52,7 @@ class Engine:
         self._requests: dict[int, Request] = {}
         self._waiting: deque[int] = deque()
         self._running: set[int] = set()
-        self._reports: dict[int, Report] = {}
+        self._cut: set[int] = set()
         self._results: dict[tuple[str, Fidelity], Trial] = {}
         self._announcements: list[Callable[[], None]] = []
         self._ended: str | None = None
@@ -78,10 +79,15 @@ class Engine:
                 self._loop(self._propose)
                 self._record("end", None, {"reason": self._ended or "the strategy is done"})
             if not self._finished:
+                self._candidates()
                 self.observer.began("final")
                 self._loop(self._finalise)
                 self._record("finished", None, {})
             self._commit()
+        except BaseException:
+            with suppress(LedgerError):  # what came back is kept, whatever stops the run
+                self.ledger.commit()
+            raise
         finally:
             self.executor.close()
 
@@ -126,19 +132,15 @@ class Engine:
 
     def _finalise(self) -> bool:
         """Plans the final trainings: once all of them, later another candidate for one that failed."""
+        if self._running:
+            return False
         final = [self.trials[n] for n, r in self._requests.items() if r.purpose == "final" and n in self.trials]
         if any(trial.state == "done" for trial in final):
             return False
-        objective = self.plan.objectives[0]
-        candidates: dict[str, Architecture] = {}
-        for trial in rank(self.trials.values(), objective):
-            if trial.architecture is not None:
-                candidates.setdefault(self.plan.domain.canonical(trial.architecture).id, trial.architecture)
-        if not candidates:
-            raise RunFailed(f"no candidate could be judged. {self._failures()}")
+        candidates = self._candidates()
         if len(final) >= FINAL_ATTEMPTS:
             raise RunFailed(f"the final training failed {len(final)} times, last with: {final[-1].error}")
-        chosen = list(candidates.values())[min(len(final), len(candidates) - 1)]
+        chosen = candidates[min(len(final), len(candidates) - 1)]
         fidelity = self.plan.config.final_fidelity
         planned: list[Evaluate] = [Evaluate(chosen, fidelity, "final")]
         if not final:
@@ -149,6 +151,16 @@ class Engine:
             self._accept(number, request)
             self._waiting.append(number)
         return True
+
+    def _candidates(self) -> list[Architecture]:
+        """The search's architectures, best first, each once. Raises RunFailed where there is none."""
+        found: dict[str, Architecture] = {}
+        for trial in rank(self.trials.values(), self.plan.objectives[0]):
+            if trial.architecture is not None:
+                found.setdefault(self.plan.domain.canonical(trial.architecture).id, trial.architecture)
+        if not found:
+            raise RunFailed(f"no candidate could be judged. {self._failures()}")
+        return list(found.values())
 
     def _random(self, count: int) -> list[Architecture]:
         """Different random architectures, fewer where the space has no more."""
@@ -163,15 +175,13 @@ class Engine:
 
     def _receive(self, message: Report | Outcome) -> None:
         if isinstance(message, Outcome):
-            late = self._reports.pop(message.number, None) is not None and self._late()
-            searching = self._requests[message.number].purpose == "search"
-            stopped = message.state == "pruned" and late and searching
-            self._tell(self._trial(message, error="stopped by the run's time limit" if stopped else message.error))
+            cut = message.number in self._cut and message.state == "pruned"
+            self._tell(self._trial(message, error="stopped by the run's time limit" if cut else message.error))
             return
-        self._reports[message.number] = message
         self.ledger.report(message.number, message.epoch, dict(message.metrics))
         self._announcements.append(lambda: self.observer.reported(message))
         if self._late() and self._requests[message.number].purpose == "search":
+            self._cut.add(message.number)
             self.executor.stop(message.number, "pruned")
 
     def _late(self) -> bool:

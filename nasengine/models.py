@@ -36,6 +36,7 @@ def load_weights(folder: Path, number: int) -> dict[str, Tensor]:
     try:
         return load(path.read_bytes())
     except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}): the run has no model of trial {number}") from None
+        why = "the run's evaluator saved none" if isinstance(error, FileNotFoundError) else error.strerror
+        raise RunError(f"there is no trained model {path}: {why}") from None
     except SafetensorError as error:
         raise RunError(f"{path} is damaged ({error})") from None

@@ -107,6 +107,8 @@ def load(kind: Kind, name: str) -> type[Plugin]:
     """The plugin's class. Raises PluginError where there is none, more than one, or it cannot be imported."""
     if ":" in name:
         return _checked(kind, f"{kind} {name!r}", _from_path(kind, name))
+    if name.endswith(".py") or "/" in name:
+        raise PluginError(f"{name!r} is a file; say which class of it: {name}:NAME")
     matching = [listed for listed in installed(kind) if listed.name == name]
     if not matching:
         hint = near_miss(name, [listed.name for listed in installed(kind)])
@@ -220,6 +222,7 @@ def _from_path(kind: Kind, name: str) -> object:
     if where.endswith(".py") or "/" in where:
         module = _module_of_file(kind, Path(where))
     else:
+        _reach(Path.cwd())
         try:
             module = importlib.import_module(where)
         except (Exception, SystemExit) as error:
@@ -232,11 +235,18 @@ def _from_path(kind: Kind, name: str) -> object:
         raise PluginError(f"{where} has no class {attribute!r}.{hint}") from None
 
 
+def _reach(folder: Path) -> None:
+    """Lets a plugin import its neighbours, as Python does for a script; last, so that nothing installed is shadowed."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
 def _module_of_file(kind: Kind, path: Path) -> ModuleType:
     """A module made from a file, the same object each time the same file is named."""
     path = path.expanduser().resolve()
     if not path.is_file():
         raise PluginError(f"no file {path} to load a {kind} from")
+    _reach(path.parent)
     module_name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if module_name in sys.modules:
         return sys.modules[module_name]

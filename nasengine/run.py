@@ -14,7 +14,8 @@ from .architecture import Architecture
 from .config import Config
 from .errors import NasError, RunError
 from .ledger import Event, Ledger
-from .plan import rank
+from .models import load_weights, model_path
+from .plan import rank, trial_seed
 from .trial import Evaluate, Objective, Request, Trial, request_from_dict
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Run:
             self.requests[event.number] = request_from_dict(event.body)
         elif event.kind == "tell":
             request = self.requests[event.number]
-            self._trials[event.number] = Trial.from_dict(event.number, request, 0, event.body)
+            seed = trial_seed(self.config.seed, event.number)
+            self._trials[event.number] = Trial.from_dict(event.number, request, seed, event.body)
 
     def __repr__(self) -> str:
         state = "finished" if self.finished else "unfinished"
@@ -200,8 +202,6 @@ class Run:
 
         Raises RunError where the run has not trained one.
         """
-        from .models import load_weights
-
         trial = self.best
         architecture = trial.architecture
         if trial.purpose != "final" or architecture is None:
@@ -209,6 +209,20 @@ class Run:
         model = self.space.model(architecture, self.task)
         model.load_state_dict(load_weights(self.folder, trial.number))
         return model.eval()
+
+    def export(self, path: str | Path, format: str | None = None) -> Path:
+        """Writes the model found: `.json`, `.safetensors`, `.onnx`, or a `.py` that needs only torch.
+
+        Raises ExportError, or RunError where the run has no trained model.
+        """
+        from .export import export
+
+        return export(self, Path(path), format)
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the trained model of the best trial is in the run's folder."""
+        return self.best.purpose == "final" and model_path(self.folder, self.best.number).exists()
 
     def summary(self) -> dict[str, Any]:
         """What the run found, as JSON values."""

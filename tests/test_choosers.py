@@ -481,6 +481,9 @@ def test_gates_follow_their_tensors_in_kind() -> None:
     assert net(X.double()).dtype == torch.float64
     net.gates["op"].set(torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64))
     assert net.float()(X).dtype == torch.float32
+    masks = supernet(lambda choose: mask_channels(choose.value("w", (1, 3)), 0))
+    for kind in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        assert masks(X.to(kind)).dtype == kind
 
 
 # Hard gates

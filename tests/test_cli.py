@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -288,7 +289,7 @@ def test_ctrl_c_in_every_phase_loses_nothing(tmp_path: Path) -> None:
         "--strategy",
         "darts:epochs=2",
         "--evaluator",
-        "train:epochs=200,patience=0",
+        "train:epochs=30,patience=0",
         "--baseline",
         "1",
     ]
@@ -304,7 +305,7 @@ def test_ctrl_c_in_every_phase_loses_nothing(tmp_path: Path) -> None:
 
     for phase, begun in {"importing": importing, "learning": learning, "final": training}.items():
         process = launch(tmp_path, *arguments, "--out", phase)
-        wait_for(lambda begun=begun, process=process, phase=phase: begun(process, tmp_path / phase))
+        wait_for(partial(begun, process, tmp_path / phase))
         time.sleep(0.1)
         os.kill(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=20)
@@ -374,3 +375,36 @@ def test_a_full_disk_is_a_sentence_and_nothing_recorded_is_lost(tmp_path: Path) 
     )
     assert freed.returncode == 0, freed.stderr
     assert Run(tmp_path / "run").rows()[: len(kept)] == kept
+
+
+def test_a_plugin_file_may_import_its_neighbours(nas: Nas) -> None:
+    Path("near_one.py").write_text(Path(CHEAP.rpartition(":")[0]).read_text())
+    Path("mine.py").write_text("from near_one import Cheap\n\n\nclass Mine(Cheap):\n    pass\n")
+    for name in ("./mine.py:Mine", "mine:Mine"):
+        arguments = ["--space", CHAIN, "--strategy", "random", "--evaluator", name, "--trials", 1, "--baseline", 0]
+        assert nas("run", *arguments, "-q")[0] == 0
+    code, _, err = nas("run", "--evaluator", "./mine.py")
+    assert code == 2
+    assert "'./mine.py' is a file; say which class of it: ./mine.py:NAME" in err
+
+
+def test_several_objectives_end_with_their_front(nas: Nas) -> None:
+    code, out, _ = nas("run", "--space", CHAIN, "--strategy", "random", "--evaluator", "train:epochs=1", "--trials", 3,
+        "--fidelity", "data=0.2", "--baseline", 0, "--objective", "accuracy", "--objective", "parameters:min", "-q")  # fmt: skip
+    assert code == 0
+    assert "Pareto front" in out
+    _, out, _ = nas("show", next(Path("runs").iterdir()))
+    header = next(line for line in out.splitlines() if line.startswith("trial  purpose"))
+    assert header.count("parameters") == 1
+
+
+def test_no_export_is_suggested_where_the_evaluator_saved_no_model(nas: Nas) -> None:
+    code, out, _ = nas(
+        "run", "--space", CHAIN, "--strategy", "random", "--evaluator", CHEAP, "--trials", 1, "-q", "--out", "run"
+    )
+    assert code == 0
+    assert "nas show run" in out
+    assert "nas export" not in out
+    code, _, err = nas("export", "run", "-o", "model.py")
+    assert code == 2
+    assert "there is no trained model run/models/1.safetensors: the run's evaluator saved none" in err

@@ -535,6 +535,18 @@ def test_k_of_n_with_choices_inside_some_options_has_weights_of_its_own() -> Non
     assert hand.derive(inputs=[2, 1, 0], from0=[9, 0]) == {"inputs": ("0",), "from0": "conv"}
 
 
+def test_a_choice_of_one_operation_gives_an_edge_no_strength_of_its_own() -> None:
+    """There is nothing to learn inside the edges, so the edges themselves are weighed."""
+
+    def build(choose: Chooser) -> nn.Module:
+        edges = {str(i): partial(operation, choose, f"from{i}", "conv") for i in range(3)}
+        return Summed(choose.some("inputs", edges, k=2))
+
+    hand = Hand(build)
+    assert list(hand.relaxation.slices) == ["inputs"]
+    assert hand.derive(inputs=[1, 0, 2]) == {"inputs": ("0", "2"), "from0": "conv", "from2": "conv"}
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_n_of_n_keeps_all(inside: bool) -> None:
     def build(choose: Chooser) -> nn.Module:
@@ -775,6 +787,19 @@ def test_the_supernet_keeps_its_scales_while_it_learns() -> None:
         if not parameter.requires_grad:
             assert torch.equal(last[name], parameter)
     assert any(not parameter.requires_grad for parameter in net.parameters())
+
+
+@pytest.mark.parametrize(("order", "passes"), [(1, 2), (2, 5)])
+def test_a_supernet_learns_in_training_mode_and_passes_as_often_as_the_algorithm_says(order: int, passes: int) -> None:
+    """First order: one pass for α, one for w. Second order: for α the virtual step, its validation, and two sides."""
+    task = TinyTask()
+    context = Context(IMAGES, task, CPU, seed=0)
+    net = context.supernet().eval()
+    darts = DARTS(order=order, epochs=3, batch_size=8)
+    steps = 3 * 3  # 24 examples in each half
+    assert len(list(darts.learn(net, task, context))) == 3
+    counts = {int(tensor) for name, tensor in net.state_dict().items() if name.endswith("num_batches_tracked")}
+    assert counts == {passes * steps}
 
 
 def test_a_clip_of_zero_clips_nothing() -> None:

@@ -33,7 +33,7 @@ def run(
     trials: Annotated[int | None, typer.Option(help="How many candidates to judge at most.  [default: 20]")] = None,
     time_limit: Annotated[str | None, typer.Option(metavar="TIME", help="Stop searching after `90s`, `10m`, `2h`; the final training still follows.")] = None,
     objective: Annotated[list[str] | None, typer.Option(metavar="METRIC:max|min", help="What counts; may be given several times.  [default: the task's, accuracy:max]")] = None,
-    fidelity: Annotated[str | None, typer.Option(metavar="FIELD=VALUE,…", help="Judge for less while searching: `epochs=5,data=0.25`.")] = None,
+    fidelity: Annotated[str | None, typer.Option(metavar="FIELD=VALUE,…", help="Judge for less while searching: `epochs=5,data=0.25`; the final training is in full.")] = None,
     final_fidelity: Annotated[str | None, typer.Option(metavar="FIELD=VALUE,…", help="The same for the final training.")] = None,
     baseline: Annotated[int | None, typer.Option(metavar="N", help="Random architectures trained by the same recipe, to compare with.  [default: 3]")] = None,
     max_failures: Annotated[float | None, typer.Option(metavar="FRACTION", help="Give up when more than this share of the trials fails.  [default: 0.5]")] = None,

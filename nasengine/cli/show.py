@@ -54,7 +54,9 @@ def _overview(run: Run, every: bool) -> dict[str, Any]:
     summary = {**run.summary(), "trials": rows}
     config = run.config
     parts = " · ".join(choice.name for choice in (config.space, config.strategy, config.evaluator, config.task))
-    state = "finished" if run.finished else f"unfinished, {len(run.in_flight)} under way"
+    state = (
+        "finished" if run.finished else f"unfinished, {len(run.in_flight)} under way; go on: nas resume {run.folder}"
+    )
     states = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(summary["states"].items()))
     lines = [f"{parts} · seed {config.seed}", f"{state} · {states or 'no trials yet'} · {duration(run.seconds)}"]
     ranked = rank(run.all_trials, run.objectives[0])
@@ -64,7 +66,9 @@ def _overview(run: Run, every: bool) -> dict[str, Any]:
         order = [t.number for t in ranked] + [row["number"] for row in rows]
         numbers = sorted(dict.fromkeys(order) if every else list(dict.fromkeys(order))[:ROWS])
         names = [o.metric for o in run.objectives]
-        names += [n for n in ("test_" + names[0], "parameters", "epochs") if any(n in row for row in rows)]
+        names += [
+            n for n in ("test_" + names[0], "parameters", "epochs") if n not in names and any(n in row for row in rows)
+        ]
         header = ["trial", "purpose", "kind", "state", *names, "seconds", "architecture"]
         table = [header]
         for row in (row for row in rows if row["number"] in numbers):
@@ -133,7 +137,11 @@ def _plugin(kind: Any, name: str) -> dict[str, Any]:
     options = []
     for option, parameter in options_of(cls).items():
         default = None if parameter.default is parameter.empty else parameter.default
-        hint = parameter.annotation if isinstance(parameter.annotation, str) else "any"
+        hint = (
+            "any"
+            if parameter.annotation is parameter.empty
+            else inspect.formatannotation(parameter.annotation).strip("'")
+        )
         required = parameter.default is parameter.empty
         options.append(
             {"name": option, "type": hint, "default": default, "required": required, "about": explained.get(option, "")}

@@ -62,13 +62,19 @@ def result(run: Run) -> str:
     lines += [f"  {label:<22}{value}" for label, value in figures(run, best)]
     comparison = run.comparison()
     if comparison is not None:
-        test = " on the test data" if comparison.metric.startswith("test_") else ""
+        test = " on the test data" if comparison.metric.startswith("test_") else ", as the search judges"
         lines += ["", f"  {gain(comparison)}{test}"]
+    if len(run.objectives) > 1:
+        lines += ["", "Not beaten in every objective by another (the Pareto front of the search):"]
+        for trial in run.front():
+            values = ", ".join(f"{o.metric} {metric(o.metric, trial.metrics[o.metric])}" for o in run.objectives)
+            lines.append(f"  trial {trial.number}: {values}")
     lines += ["", f"The run took {duration(run.seconds)} and is in {run.folder}"]
     commands = {
         f"nas show {run.folder}": "what was tried",
-        f"nas export {run.folder} -o model.py": "the model, as one file that needs only torch",
     }
+    if run.has_model:
+        commands[f"nas export {run.folder} -o model.py"] = "the model, as one file that needs only torch"
     width = max(map(len, commands)) + 3
     lines += ["Next:", *(f"  {command:<{width}}{what}" for command, what in commands.items())]
     return "\n".join(lines)
