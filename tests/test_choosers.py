@@ -260,7 +260,7 @@ def test_an_option_whose_name_a_module_cannot_have_is_refused_everywhere(name: s
                 run(build)
         space = Written(build)
         with pytest.raises(SpaceError, match="the decision 'op'"):
-            space.model(Architecture(space.name, {}, {"op": pick}), TASK)
+            space.model(Architecture("written", {}, {"op": pick}), TASK)
 
 
 def test_recording_takes_no_memory() -> None:
@@ -293,7 +293,7 @@ def test_a_plain_model_asks_for_exactly_the_picks_of_its_architecture() -> None:
 def test_a_plain_model_refuses_a_pick_that_is_no_option() -> None:
     space = Written(leaf("op", "a", "b"))
     with pytest.raises(ArchitectureError, match="'op' is 'c', which is no option"):
-        space.model(Architecture(space.name, {}, {"op": "c"}), TASK)
+        space.model(Architecture("written", {}, {"op": "c"}), TASK)
 
 
 # Values
@@ -331,7 +331,7 @@ def test_a_value_is_its_pick_in_a_model_and_the_largest_elsewhere() -> None:
     space = Written(build)
     space.domain(TASK)
     space.supernet(TASK)
-    model = space.model(Architecture(space.name, {}, {"width": 8}), TASK)
+    model = space.model(Architecture("written", {}, {"width": 8}), TASK)
     assert seen == [16, 16, 8]
     assert type(seen[-1]) is int
     assert isinstance(model, nn.Identity)
@@ -597,7 +597,7 @@ def test_a_narrower_model_takes_the_leading_weights() -> None:
 
     space = Written(build)
     net = space.supernet(TASK)
-    model = space.model(Architecture(space.name, net.domain.options, {"width": 2}), TASK)
+    model = space.model(Architecture("written", net.domain.options, {"width": 2}), TASK)
     inherit(model, net)
     wide = net.module.state_dict()
     torch.testing.assert_close(
@@ -623,7 +623,7 @@ def test_a_model_with_a_tensor_of_its_own_cannot_inherit() -> None:
 
     space = Written(build)
     net = space.supernet(TASK)
-    model = space.model(Architecture(space.name, net.domain.options, {"op": "a"}), TASK)
+    model = space.model(Architecture("written", net.domain.options, {"op": "a"}), TASK)
     with pytest.raises(SpaceError, match=r"'a\.weight' \(4, 3\) has no counterpart"):
         inherit(model, net)
 

@@ -289,7 +289,7 @@ def test_ctrl_c_in_every_phase_loses_nothing(tmp_path: Path) -> None:
         "--strategy",
         "darts:epochs=2",
         "--evaluator",
-        "train:epochs=30,patience=0",
+        "train:epochs=12,patience=0",
         "--baseline",
         "1",
     ]

@@ -732,15 +732,23 @@ def test_the_same_seed_gives_the_same_history_of_alpha(order: int) -> None:
         assert not torch.equal(first["alpha"], other["alpha"])
 
 
+def forgetful(choose: Chooser) -> nn.Module:
+    """Dropout draws from torch's own generator, which a checkpoint must hold too."""
+    return nn.Sequential(nn.Dropout(0.5), two_edges(choose))
+
+
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize(
+    ("space", "task"), [(IMAGES, TinyTask()), (Written(forgetful), CURVE)], ids=["norm", "dropout"]
+)
 def test_a_search_resumed_from_a_checkpoint_ends_where_the_whole_one_does(
-    order: int, epoch: int, tmp_path: Path
+    space: SearchSpace, task: Task, order: int, epoch: int, tmp_path: Path
 ) -> None:
-    darts, task = DARTS(order=order, epochs=4, batch_size=8, alpha_learning_rate=0.01), TinyTask()
-    whole = learnt(darts, IMAGES, task, seed=3)
+    darts = DARTS(order=order, epochs=4, batch_size=8, alpha_learning_rate=0.01)
+    whole = learnt(darts, space, task, seed=3)
 
-    context = Context(IMAGES, task, CPU, seed=3)
+    context = Context(space, task, CPU, seed=3)
     interrupted = darts.learn(context.supernet(), task, context)
     for _ in range(epoch):
         next(interrupted)
@@ -750,7 +758,7 @@ def test_a_search_resumed_from_a_checkpoint_ends_where_the_whole_one_does(
     torch.manual_seed(99)  # a new process knows nothing of the old one's generators
     checkpoint = read_checkpoint(tmp_path / "0.pt")
     assert checkpoint is not None
-    rest = learnt(darts, IMAGES, task, seed=3, checkpoint=checkpoint["context"])
+    rest = learnt(darts, space, task, seed=3, checkpoint=checkpoint["context"])
     assert len(rest) == 4 - epoch
     for resumed, straight in zip(rest, whole[epoch:], strict=True):
         torch.testing.assert_close(resumed["alpha"], straight["alpha"], rtol=0, atol=1e-6)

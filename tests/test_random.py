@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pytest
 
@@ -107,6 +108,40 @@ def test_of_a_space_with_symmetries_every_network_is_asked_for_once() -> None:
     assert len(found) == len(networks) == math.comb(4 + 3 - 1, 3)
     assert {domain.canonical(a) for a in found} == networks
     assert strategy.ask() is None
+
+
+def test_cells_of_two_nodes_have_as_many_canonical_forms_as_networks() -> None:
+    """Where the second node uses the first, their order is fixed: 64 · 2 · 64. Where it does not, both add up the two
+    inputs, each in one of 64 ways, in any order: 64 · 65 / 2."""
+    space = CellSpace(layers=1, nodes=2)
+    domain = space.domain(TinyTask())
+    assert domain.size == 64 * 3 * 64
+    canonical = {space.canonical(architecture) for architecture in domain.enumerate()}
+    assert len(canonical) == 64 * 2 * 64 + 64 * 65 // 2
+    assert all(space.canonical(architecture) == architecture for architecture in canonical)
+
+
+def test_a_cell_is_isomorphic_to_its_canonical_form() -> None:
+    """As networkx judges it: inputs and outputs keep their labels, edges their operations, nodes may change places."""
+    space = CellSpace()
+    domain, rng = space.domain(TinyTask()), np.random.default_rng(0)
+    moved = 0
+    for _ in range(60):
+        architecture = domain.sample(rng)
+        canonical = space.canonical(architecture)
+        domain.validate(canonical)
+        moved += canonical != architecture
+        assert nx.is_isomorphic(
+            space.graph(architecture),
+            space.graph(canonical),
+            node_match=lambda a, b: a["cell"] == b["cell"] and _end(a) == _end(b),
+            edge_match=lambda a, b: a["label"] == b["label"],
+        )
+    assert moved > 20
+
+
+def _end(node: dict[str, str]) -> str:
+    return node["label"] if node["label"].startswith("c_") else ""
 
 
 def test_no_two_cells_asked_for_are_isomorphic() -> None:
