@@ -163,15 +163,18 @@ class Engine:
         return list(found.values())
 
     def _random(self, count: int) -> list[Architecture]:
-        """Different random architectures, fewer where the space has no more."""
+        """Different random networks, all equally likely (canonical forms first), fewer where there are no more."""
         rng, domain = self._rng(1), self.plan.domain
         drawn: dict[str, Architecture] = {}
+        others: dict[str, Architecture] = {}
         for _ in range(100 * count):
             architecture = domain.sample(rng)
-            drawn.setdefault(domain.canonical(architecture).id, architecture)
+            canonical = domain.canonical(architecture)
+            (drawn if canonical == architecture else others).setdefault(canonical.id, architecture)
             if len(drawn) == count:
                 break
-        return list(drawn.values())
+        rest = [architecture for identity, architecture in others.items() if identity not in drawn]
+        return [*drawn.values(), *rest][:count]
 
     def _receive(self, message: Report | Outcome) -> None:
         if isinstance(message, Outcome):
