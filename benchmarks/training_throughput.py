@@ -8,9 +8,10 @@ case: its dataset is standardised beforehand, its workers are started before the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from nasengine.search_spaces.chain import ChainSpace
 
 PARAMETERS = range(20_000, 60_000)
 MEMORY = "tensor in memory"
+Cases: TypeAlias = "Mapping[str, Callable[[int], Training]]"
 
 
 class LoadedDigits(Digits):  # type: ignore[misc]
@@ -52,20 +54,32 @@ class LoadedDigits(Digits):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Training:
+    """seconds: of an epoch. accuracy: on the validation data after the last epoch; None where nothing was trained."""
+
     seconds: float
-    accuracy: float
+    accuracy: float | None = None
 
 
 def train(
     space: SearchSpace, architecture: Architecture, task: Digits, threads: int, epochs: int, seed: int
 ) -> Training:
-    """The seconds of an epoch, and the validation accuracy after the last one."""
     torch.set_num_threads(threads)
     context = Context(space, task, torch.device("cpu"), seed)
     model = context.model(architecture)
     started = time.perf_counter()
     curve = list(task.fit(model, Fidelity(epochs=epochs), context))
     return Training((time.perf_counter() - started) / epochs, curve[-1]["accuracy"])
+
+
+def read(task: Digits, epochs: int, seed: int) -> Training:
+    """The batches alone, as a training would ask for them, with no network to wait for."""
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(seed)
+    started = time.perf_counter()
+    for _ in range(epochs):
+        for _batch in task.train_batches(task.recipe.batch_size, generator):
+            pass
+    return Training((time.perf_counter() - started) / epochs)
 
 
 def sampled(space: SearchSpace, task: Digits) -> tuple[Architecture, int]:
@@ -78,12 +92,34 @@ def sampled(space: SearchSpace, task: Digits) -> tuple[Architecture, int]:
             return architecture, parameters
 
 
+def compare(network: str, threads: int, cases: Cases, repetitions: int) -> list[list[str]]:
+    """A row for each source of batches."""
+    results = by_turns(cases, repetitions)
+    reference = [training.seconds for training in results[MEMORY]]
+    rows = []
+    for source, trainings in results.items():
+        seconds = [training.seconds for training in trainings]
+        accuracies = [training.accuracy for training in trainings if training.accuracy is not None]
+        rows.append(
+            [
+                network,
+                str(threads),
+                source,
+                spread([1000 * value for value in seconds]),
+                spread(ratios(seconds, reference)),
+                mean(accuracies) if accuracies else "–",
+            ]
+        )
+    return rows
+
+
 def main() -> None:
     options = parser(__doc__, repetitions=7)
     options.add_argument("--epochs", type=int, default=5, help="of a training (default: %(default)s)")
+    options.add_argument("--threads", type=int, default=cores(), help="compared with one (default: %(default)s)")
     given = options.parse_args()
     repetitions, epochs = (1, 1) if given.quick else (given.repetitions, given.epochs)
-    thread_counts = [1] if given.quick else sorted({1, cores()})
+    thread_counts = [1] if given.quick else sorted({1, given.threads})
     tasks = {
         MEMORY: Digits(),
         "DataLoader, no workers": LoadedDigits(),
@@ -100,29 +136,18 @@ def main() -> None:
     }
     print_head("Training: a tensor in memory against a DataLoader", facts, given.markdown)
 
-    rows = []
+    rows = compare(
+        "none: batches only", 1, {name: partial(read, task, epochs) for name, task in tasks.items()}, repetitions
+    )
     for name, (architecture, parameters) in networks.items():
         for threads in thread_counts:
-            cases: dict[str, Callable[[int], Training]] = {
+            cases = {
                 source: partial(train, spaces[name], architecture, task, threads, epochs)
                 for source, task in tasks.items()
             }
             if not given.quick:
-                train(spaces[name], architecture, tasks[MEMORY], threads, 1, 0)  # warms caches up, not counted
-            results = by_turns(cases, repetitions)
-            reference = [result.seconds for result in results[MEMORY]]
-            for source, trainings in results.items():
-                seconds = [training.seconds for training in trainings]
-                rows.append(
-                    [
-                        f"{name}, {parameters:,} parameters",
-                        str(threads),
-                        source,
-                        spread([1000 * value for value in seconds]),
-                        spread(ratios(seconds, reference)),
-                        mean([training.accuracy for training in trainings]),
-                    ]
-                )
+                cases[MEMORY](0)  # warms caches up, not counted
+            rows += compare(f"{name}, {parameters:,} parameters", threads, cases, repetitions)
     columns = ["network", "threads", "batches from", "ms an epoch", "time, × memory", "validation accuracy"]
     print_table(columns, rows, given.markdown)
 

@@ -32,3 +32,9 @@ def available_cores() -> int:
         pass
     threads = os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, int(threads)) if threads.isdigit() and int(threads) > 0 else cores
+
+
+def default_threads() -> int:
+    """All cores but one. Whatever else the machine does then has a core to itself: one busy neighbour on a core that a
+    thread of ours needs makes every layer of a small network wait for it."""
+    return max(1, available_cores() - 1)

@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .device import available_cores, pick_device
+from .device import default_threads, pick_device
 from .errors import NasError, RunError
 from .parts import Objects, choice_of, refuse_other_code, resolve, restore
 from .plugin import Plugin
@@ -158,7 +158,7 @@ def _go_on(
     from .run import Run
     from .worker import Worker
 
-    torch.set_num_threads(plan.config.threads or available_cores())
+    torch.set_num_threads(plan.config.threads or default_threads())
     torch.backends.cudnn.deterministic = True  # the same seed gives the same search on a GPU, too
     device = pick_device(plan.config.device)
     worker = Worker(plan.space, plan.strategy, plan.evaluator, plan.task, device, folder)

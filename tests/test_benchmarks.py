@@ -54,14 +54,15 @@ def test_training_is_compared_with_a_loader_on_two_networks() -> None:
     output = printed("training_throughput", "--markdown")
     assert says_how_it_was_measured(output)
     table = markdown_table(output)
-    assert len(table) == 6
-    assert {row["network"].split(",")[0] for row in table} == {"chain", "cell"}
+    assert len(table) == 9
+    assert {row["network"].split(",")[0] for row in table} == {"none: batches only", "chain", "cell"}
     sources = ["tensor in memory", "DataLoader, no workers", "DataLoader, 2 workers"]
-    assert [row["batches from"] for row in table] == 2 * sources
+    assert [row["batches from"] for row in table] == 3 * sources
     for row in table:
         assert positive(row["ms an epoch"])
         assert positive(row["time, × memory"])
-        assert fraction(row["validation accuracy"])
+        trained = not row["network"].startswith("none")
+        assert fraction(row["validation accuracy"]) if trained else row["validation accuracy"] == "–"
         assert row["batches from"] != sources[0] or numbers(row["time, × memory"]) == [1.0]
 
 

@@ -39,7 +39,7 @@ def run(
     max_failures: Annotated[float | None, typer.Option(metavar="FRACTION", help="Give up when more than this share of the trials fails.  [default: 0.5]")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same search.  [default: 0]")] = None,
     device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to train.  [default: auto]")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: the cores that this process may use]")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: the cores that this process may use, but one]")] = None,
     data: Annotated[str | None, typer.Option(metavar="DIR", help="Where relative data paths start; else NASENGINE_DATA.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="Read settings from a file; flags override it.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder.  [default: runs/DATE-SPACE-STRATEGY-N]")] = None,
