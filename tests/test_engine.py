@@ -179,6 +179,12 @@ def test_a_candidate_that_fails_is_a_trial_and_the_next_one_starts(
     assert np.isfinite(run.best.metrics["accuracy"])
 
 
+def test_training_that_diverges_is_a_failed_trial_that_says_so(tmp_path: Path) -> None:
+    evaluator = "train:epochs=2,learning_rate=1e20"
+    with pytest.raises(RunFailed, match=r"the first \(0\) with: the training loss is (nan|inf) in epoch 1"):
+        nasengine.search(CHAIN, "random", evaluator=evaluator, trials=2, out=tmp_path / "run")
+
+
 def test_when_everything_fails_the_run_stops_early_and_says_why(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match=r"10 of 10 trials failed, the first \(0\) with: ValueError: this candidate"):
         nasengine.search(CHAIN, "random", evaluator=faulty("raise", 1), trials=100, out=tmp_path / "run")
