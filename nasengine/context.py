@@ -42,7 +42,10 @@ class Context:
         self._kept: dict[str, Any] = {}
         self._epoch = 0
         # the one place where a worker seeds torch: initial weights and dropout follow from the trial's seed
-        torch.manual_seed(seed)
+        # (not torch.manual_seed, which keeps a stack trace for each kind of device that is not there)
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed_all(seed)
 
     def model(self, architecture: Architecture) -> nn.Module:
         """The architecture as a fresh module on the device, initialised from the trial's seed."""

@@ -57,7 +57,7 @@ class Engine:
         self._announcements: list[Callable[[], None]] = []
         self._ended: str | None = None
         self._finished = False
-        self._asked = 0
+        self._asked = self._searched = self._failed = 0
         self._elapsed_before = 0.0
         self._began = time.monotonic()
         self._committed = self._began
@@ -233,6 +233,8 @@ class Engine:
         if isinstance(request, Evaluate) and request.purpose == "search" and trial.state in ("done", "pruned"):
             self._results.setdefault(self._key(request), trial)
         if request.purpose == "search":
+            self._searched += 1
+            self._failed += trial.state not in ("done", "pruned")
             try:
                 self.plan.strategy.tell(trial)
             except NasError:
@@ -270,9 +272,7 @@ class Engine:
         return self.plan.domain.canonical(request.architecture).id, request.fidelity
 
     def _check_failures(self) -> None:
-        ended = [trial for trial in self.trials.values() if trial.purpose == "search"]
-        failed = [trial for trial in ended if trial.state not in ("done", "pruned")]
-        if len(ended) >= TRIALS_BEFORE_GIVING_UP and len(failed) > self.plan.config.max_failures * len(ended):
+        if self._searched >= TRIALS_BEFORE_GIVING_UP and self._failed > self.plan.config.max_failures * self._searched:
             self._commit()
             raise RunFailed(f"too many candidates failed. {self._failures()}")
 

@@ -84,6 +84,8 @@ def start(
     from .registry import fingerprint, importable
 
     config = _absolute(config)
+    # the number of threads changes the last digits of results, so it is a setting of the run, not of the day
+    config = config.model_copy(update={"threads": config.threads or default_threads()})
     plan = resolve(config, objects or {})
     folder = _new_folder(out, config)
     lock = RunLock(folder)
