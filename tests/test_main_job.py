@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.xdist_group("main job")  # in one process, so that it runs once
 COMMAND = "nas run --space cell --strategy darts"
 
 
