@@ -100,7 +100,7 @@ def _value(text: str) -> Any:
         return int(text)
     if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
         return float(text)
-    return {"true": True, "false": False, "null": None, "none": None}.get(text.lower(), text)
+    return {"true": True, "false": False, "null": None}.get(text.lower(), text)
 
 
 def load(kind: Kind, name: str) -> type[Plugin]:

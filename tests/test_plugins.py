@@ -374,5 +374,15 @@ def test_a_mistake_in_the_options_names_the_option_and_what_was_expected(options
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("none", "none"), ("no", "no"), ("nan", "nan"), ("1e-3", 1e-3), ("7", 7), ("true", True), ("[3, 5]", [3, 5])],
+)
+def test_an_options_text_is_taken_as_it_was_meant(text: str, value: object) -> None:
+    from nasengine.registry import split
+
+    assert split(f"mine:option={text}") == ("mine", {"option": value})
+
+
 def test_an_option_of_one_capital_letter_is_an_option_and_no_class(site: Site) -> None:
     assert made("mine:C=16,depth=1", site)["C"] == 16
