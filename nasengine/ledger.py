@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from typing import Any, Literal, Self, TypeAlias
 
 from .errors import LedgerError, RunError, RunInUse
 
-FORMAT = 1
+FORMAT = 2
 FILE = "ledger.sqlite"
 
 EventKind: TypeAlias = Literal["ask", "tell", "end", "final", "finished"]
@@ -30,10 +31,21 @@ over and why; final: a request made after the search; finished: the run is."""
 
 @dataclass(frozen=True, slots=True)
 class Event:
+    id: int
     kind: EventKind
     number: int | None
     elapsed: float
     body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Who works on a request, or did last. at: when it was handed out, in seconds since 1970, for people only."""
+
+    number: int
+    worker: str
+    at: float
+    attempt: int
 
 
 class RunLock:
@@ -45,13 +57,20 @@ class RunLock:
             self._file = open(path, "a+", encoding="ascii")  # noqa: SIM115 (held open for the run's life)
         except OSError as error:
             raise RunError(f"the run's folder {folder} cannot be written: {error.strerror}") from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.seek(0)
-            owner = self._file.read().strip() or "unknown"
-            self._file.close()
-            raise RunInUse(f"the run {folder} is in use by process {owner}; watch it with: nas show {folder}") from None
+        for patience in (0.05, 0.1, None):  # `owner` takes the lock for a moment to see whether it is free
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if patience is not None:
+                    time.sleep(patience)
+                    continue
+                self._file.seek(0)
+                pid = self._file.read().strip() or "unknown"
+                self._file.close()
+                raise RunInUse(
+                    f"the run {folder} is in use by process {pid}; watch it with: nas watch {folder}"
+                ) from None
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
@@ -61,13 +80,28 @@ class RunLock:
         self._file.close()
 
 
+def owner(folder: Path) -> str | None:
+    """The process that works on the run now, as the text of its number; None where none does."""
+    try:
+        with open(folder / "lock", encoding="ascii") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return file.read().strip() or "unknown"
+            return None
+    except OSError:
+        return None
+
+
 class Ledger:
     """Writes and reads the record. Events gather in memory until `commit` makes them durable, all or none."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
-        self._events: list[tuple[str, int | None, float, str, int]] = []
+        self._events: list[tuple[int, str, int | None, float, str, int]] = []
         self._reports: list[tuple[int, int, str]] = []
+        self._starts: list[tuple[int, str, float, int]] = []
+        self._last: int | None = None
 
     @classmethod
     def create(cls, folder: Path, about: Mapping[str, Any], durable: bool = True) -> Self:
@@ -85,6 +119,10 @@ class Ledger:
                 connection.execute(
                     "CREATE TABLE reports (number INTEGER, epoch INTEGER, body TEXT NOT NULL, "
                     "PRIMARY KEY (number, epoch)) WITHOUT ROWID"
+                )
+                connection.execute(
+                    "CREATE TABLE starts (number INTEGER PRIMARY KEY, worker TEXT NOT NULL, at REAL NOT NULL, "
+                    "attempt INTEGER NOT NULL)"
                 )
                 rows = [(name, json.dumps(value)) for name, value in {"format": FORMAT, **about}.items()]
                 connection.executemany("INSERT INTO about VALUES (?, ?)", rows)
@@ -115,36 +153,69 @@ class Ledger:
             ledger._check()
         return ledger
 
-    def record(self, kind: EventKind, number: int | None, elapsed: float, body: Mapping[str, Any]) -> None:
+    def record(self, kind: EventKind, number: int | None, elapsed: float, body: Mapping[str, Any]) -> int:
+        """Takes an event down for the next commit; its id, by which `event` finds it again."""
+        if self._last is None:
+            with _sentences(self._path):
+                self._last = self._connection.execute("SELECT COALESCE(MAX(id), 0) FROM events").fetchone()[0]
         text = json.dumps(body, allow_nan=False)
-        self._events.append((kind, number, elapsed, text, _checksum(kind, number, text)))
+        self._last += 1
+        self._events.append((self._last, kind, number, elapsed, text, _checksum(kind, number, text)))
+        return self._last
 
     def report(self, number: int, epoch: int, body: Mapping[str, Any]) -> None:
         self._reports.append((number, epoch, json.dumps(body)))
 
+    def start(self, start: Start) -> None:
+        self._starts.append((start.number, start.worker, start.at, start.attempt))
+
     def commit(self) -> None:
         """Makes everything recorded since the last commit durable. Raises LedgerError where the disk refuses."""
-        if not self._events and not self._reports:
+        if not self._events and not self._reports and not self._starts:
             return
-        insert = "INSERT INTO events (kind, number, elapsed, body, checksum) VALUES (?, ?, ?, ?, ?)"
+        insert = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)"
         with _sentences(self._path), self._connection:
             self._connection.executemany(insert, self._events)
             self._connection.executemany("INSERT OR REPLACE INTO reports VALUES (?, ?, ?)", self._reports)
-        self._events, self._reports = [], []
+            self._connection.executemany("INSERT OR REPLACE INTO starts VALUES (?, ?, ?, ?)", self._starts)
+        self._events, self._reports, self._starts = [], [], []
 
     def about(self) -> dict[str, Any]:
         with _sentences(self._path):
             rows = self._connection.execute("SELECT name, value FROM about").fetchall()
             return {name: json.loads(value) for name, value in rows}
 
-    def events(self) -> Iterator[Event]:
-        """All events, oldest first. Raises LedgerError at one that is damaged."""
+    def events(self, after: int = 0) -> Iterator[Event]:
+        """The events whose id is greater than `after`, oldest first. Raises LedgerError at one that is damaged."""
         with _sentences(self._path):
-            rows = self._connection.execute("SELECT id, kind, number, elapsed, body, checksum FROM events ORDER BY id")
-            for index, kind, number, elapsed, body, checksum in rows:
-                if _checksum(kind, number, body) != checksum:
-                    raise LedgerError(f"the record {self._path} is damaged: event {index} ({kind}) fails its checksum")
-                yield Event(kind, number, elapsed, json.loads(body))
+            query = "SELECT id, kind, number, elapsed, body, checksum FROM events WHERE id > ? ORDER BY id"
+            for row in self._connection.execute(query, (after,)):
+                yield self._event(row)
+
+    def event(self, number: int) -> Event:
+        """The event of that id, committed or not. Raises LedgerError where it is damaged or missing."""
+        for row in reversed(self._events):
+            if row[0] == number:
+                return self._event(row)
+        with _sentences(self._path):
+            query = "SELECT id, kind, number, elapsed, body, checksum FROM events WHERE id = ?"
+            row = self._connection.execute(query, (number,)).fetchone()
+            if row is None:
+                raise LedgerError(f"the record {self._path} is damaged: event {number} is missing")
+            return self._event(row)
+
+    def _event(self, row: tuple[int, Any, int | None, float, str, int]) -> Event:
+        index, kind, number, elapsed, body, checksum = row
+        if _checksum(kind, number, body) != checksum:
+            raise LedgerError(f"the record {self._path} is damaged: event {index} ({kind}) fails its checksum")
+        return Event(index, kind, number, elapsed, json.loads(body))
+
+    def start_of(self, number: int) -> Start | None:
+        """Who works on a request, or did last; None where it was not handed out yet."""
+        with _sentences(self._path):
+            query = "SELECT number, worker, at, attempt FROM starts WHERE number = ?"
+            row = self._connection.execute(query, (number,)).fetchone()
+            return Start(*row) if row else None
 
     def reports(self, number: int) -> list[tuple[int, dict[str, Any]]]:
         """What a trial reported, as (epoch, metrics)."""

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from .architecture import Architecture
 from .config import Config
 from .errors import NasError, RunError
-from .ledger import Event, Ledger
+from .ledger import Event, Ledger, Start, owner
 from .models import load_weights, model_path
 from .plan import rank, trial_seed
 from .trial import Evaluate, Objective, Request, Trial, request_from_dict
 
 if TYPE_CHECKING:
+    import optuna
     import pandas as pd
     from torch import nn
 
@@ -54,17 +55,34 @@ class Run:
         ledger = Ledger.read(self.folder)
         try:
             self.about = ledger.about()
-            self._events = list(ledger.events())
         finally:
             ledger.close()
         self.config = Config.of(self.about["config"], str(self.folder))
         self.objectives = [Objective.parse(text) for text in self.about["objectives"]]
         self.requests: dict[int, Request] = {}
         self._trials: dict[int, Trial] = {}
-        for event in self._events:
-            self._take(event)
+        self._last = 0
+        self._finished = False
+        self.seconds = 0.0
+        """How long the run has worked, over all its processes."""
+        self.refresh()
+
+    def refresh(self) -> list[Trial]:
+        """Reads what was recorded since the last reading; the trials that have come back in the meantime."""
+        told = []
+        ledger = Ledger.read(self.folder)
+        try:
+            for event in ledger.events(self._last):
+                self._take(event)
+                if event.kind == "tell" and event.number is not None:
+                    told.append(self._trials[event.number])
+        finally:
+            ledger.close()
+        return told
 
     def _take(self, event: Event) -> None:
+        self._last, self.seconds = event.id, event.elapsed
+        self._finished = self._finished or event.kind == "finished"
         if event.number is None:
             return
         if event.kind in ("ask", "final"):
@@ -80,12 +98,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return any(event.kind == "finished" for event in self._events)
-
-    @property
-    def seconds(self) -> float:
-        """How long the run has worked, over all its processes."""
-        return self._events[-1].elapsed if self._events else 0.0
+        return self._finished
 
     @property
     def all_trials(self) -> list[Trial]:
@@ -96,6 +109,20 @@ class Run:
     def in_flight(self) -> dict[int, Request]:
         """What was asked for and has not come back: running now, or interrupted."""
         return {number: request for number, request in self.requests.items() if number not in self._trials}
+
+    @property
+    def owner(self) -> str | None:
+        """The process that works on the run now; None where none does: it is finished, or was interrupted."""
+        return owner(self.folder)
+
+    def workers(self) -> dict[int, Start]:
+        """Who works on what is in flight, by the request's number; requests that wait for a worker are left out."""
+        ledger = Ledger.read(self.folder)
+        try:
+            found = {number: ledger.start_of(number) for number in self.in_flight}
+        finally:
+            ledger.close()
+        return {number: start for number, start in found.items() if start is not None}
 
     @property
     def best(self) -> Trial:
@@ -164,6 +191,12 @@ class Run:
                 }
             )
         return rows
+
+    def study(self) -> optuna.Study:
+        """The search as an Optuna study in memory, for Optuna's importances and plots."""
+        from .integrations.optuna import study
+
+        return study(self)
 
     def curve(self, number: int) -> list[dict[str, float]]:
         """A trial's metrics after each epoch, also while it runs."""

@@ -442,7 +442,7 @@ def test_a_record_of_a_later_release_is_refused(tmp_path: Path) -> None:
     nasengine.search(CHAIN, "random", evaluator=CHEAP, trials=1, out=tmp_path / "run")
     with sqlite3.connect(tmp_path / "run" / "ledger.sqlite") as connection:
         connection.execute("UPDATE about SET value = '99' WHERE name = 'format'")
-    with pytest.raises(LedgerError, match="has format 99; this release reads format 1"):
+    with pytest.raises(LedgerError, match="has format 99; this release reads format 2"):
         Run(tmp_path / "run")
 
 
