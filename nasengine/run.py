@@ -198,12 +198,6 @@ class Run:
 
         return study(self)
 
-    def study(self) -> optuna.Study:
-        """The search as an Optuna study in memory, for Optuna's importances and plots."""
-        from .integrations.optuna import study
-
-        return study(self)
-
     def curve(self, number: int) -> list[dict[str, float]]:
         """A trial's metrics after each epoch, also while it runs."""
         if number in self._trials:
