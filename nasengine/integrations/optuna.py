@@ -23,13 +23,16 @@ from ..errors import NasError
 from ..ledger import Ledger
 from ..trial import Evaluate, Trial
 from .encoding import NOT_ACTIVE, decode, distributions, encode, observed
+from .sampler import StrategySampler
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
     from ..run import Run
 
-__all__ = ["NOT_ACTIVE", "add", "decisions_of", "decode", "distributions", "empty_study", "encode", "study"]
+__all__ = [
+    "NOT_ACTIVE", "StrategySampler", "add", "decisions_of", "decode", "distributions", "empty_study", "encode", "study",
+]  # fmt: skip
 
 STATES = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
 """Every other state of a trial is Optuna's FAIL."""
