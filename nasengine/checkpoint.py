@@ -1,4 +1,4 @@
-"""Checkpoints on disk: a digest, then what `torch.save` writes. The one before the last is kept.
+"""Checkpoints: a digest, then what `torch.save` writes. The one before the last is kept.
 
 They are read with `weights_only=True`, which runs no code, and survive a torn or damaged file: the digest is checked,
 and the file before it is used.
@@ -8,57 +8,44 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-from pathlib import Path
 from typing import Any
+
+from .storage import Storage
 
 DIGEST = 32
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """All of the content or the old file, whatever happens in between."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+def write_checkpoint(storage: Storage, number: int, state: dict[str, Any]) -> None:
+    """A trial's state: tensors, numbers and strings. Raises OSError where the storage refuses."""
     import torch
 
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
-    if path.exists():
-        os.replace(path, _before(path))
-    write_atomically(path, hashlib.sha256(content).digest() + content)
+    storage.move(_name(number), _before(number))
+    storage.write(_name(number), hashlib.sha256(content).digest() + content)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The newest checkpoint that is whole; None where there is none."""
+def read_checkpoint(storage: Storage, number: int) -> dict[str, Any] | None:
+    """The newest checkpoint of a trial that is whole; None where there is none."""
     import torch
 
-    for candidate in (path, _before(path)):
-        try:
-            content = candidate.read_bytes()
-        except OSError:
-            continue
-        if hashlib.sha256(content[DIGEST:]).digest() == content[:DIGEST]:
+    for name in (_name(number), _before(number)):
+        content = storage.read(name)
+        if content is not None and hashlib.sha256(content[DIGEST:]).digest() == content[:DIGEST]:
             state: dict[str, Any] = torch.load(io.BytesIO(content[DIGEST:]), weights_only=True, map_location="cpu")
             return state
     return None
 
 
-def remove_checkpoint(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    _before(path).unlink(missing_ok=True)
+def remove_checkpoint(storage: Storage, number: int) -> None:
+    storage.remove(_name(number))
+    storage.remove(_before(number))
 
 
-def _before(path: Path) -> Path:
-    return path.with_suffix(".before.pt")
+def _name(number: int) -> str:
+    return f"checkpoints/{number}.pt"
+
+
+def _before(number: int) -> str:
+    return f"checkpoints/{number}.before.pt"

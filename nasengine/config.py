@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import ConfigError, near_miss
 from .evaluator import Fidelity
+from .machine import MACHINE
 from .registry import split
 from .trial import Objective
 
@@ -56,6 +57,16 @@ def _seconds(value: Any) -> Any:
     return value
 
 
+def _bytes(value: Any) -> Any:
+    """`800m`, `4g` or `2.5GB` in bytes."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", value.lower())
+        if not match:
+            raise ValueError("an amount of memory such as 800m or 4g")
+        return int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " "))
+    return value
+
+
 def _fidelity(value: Any) -> Any:
     """`epochs=5,data=0.25`, a mapping, or a Fidelity."""
     if isinstance(value, str):
@@ -93,9 +104,30 @@ class Config(BaseModel):
     final_fidelity: Annotated[Fidelity, BeforeValidator(_fidelity)] = Fidelity()
     baseline: Annotated[int, Field(ge=0, strict=True)] = 3
     max_failures: Annotated[float, Field(ge=0, le=1)] = 0.5
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     threads: Annotated[int, Field(ge=1, strict=True)] | None = None
     data: str | None = None
+    storage: str | None = None
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    workers: Annotated[int, Field(ge=1, strict=True)] = 1
+    ray: str | None = None
+    cpus_per_trial: Annotated[float, Field(gt=0)] | None = None
+    gpus_per_trial: Annotated[float, Field(ge=0)] | None = None
+    memory_per_trial: Annotated[int, Field(ge=2**20), BeforeValidator(_bytes)] | None = None
+    time_per_trial: Annotated[float, Field(gt=0), BeforeValidator(_seconds)] | None = None
+    retries: Annotated[int, Field(ge=0, strict=True)] = 2
+    dashboard: bool = False
+    dashboard_host: str = "127.0.0.1"
+    allow_public: bool = False
+
+    @model_validator(mode="after")
+    def _private(self) -> Self:
+        host, private = self.dashboard_host, ("127.0.0.1", "localhost", "::1")
+        if host not in private and not self.allow_public:
+            raise ValueError(
+                f"dashboard_host is {host!r}; expected 127.0.0.1: whoever reaches Ray's dashboard can run code as you. "
+                f"If all who reach it may, say so with --allow-public"
+            )
+        return self
 
     @field_validator("objectives", mode="before")
     @classmethod
@@ -138,6 +170,8 @@ class Config(BaseModel):
         settings: dict[str, Any] = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
+            if name in MACHINE and value == type(self).model_fields[name].default:
+                continue
             if isinstance(value, PluginChoice):
                 value = value.to_dict()
             elif isinstance(value, Fidelity):
@@ -161,5 +195,7 @@ def _sentence(error: ValidationError, source: str) -> str:
         allowed = list(Config.model_fields)
         return f"{source}: no setting is named {key!r}.{near_miss(key, allowed)} Settings: {', '.join(allowed)}"
     message = first["msg"].removeprefix("Value error, ")
+    if not key:  # about several settings at once: it names them itself
+        return f"{source}: {message}"
     message = message.removeprefix("Assertion failed, ").removeprefix("Input should be ")
     return f"{source}: {key} is {first['input']!r:.80}; expected {message}"

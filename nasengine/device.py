@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from .config import Config
 
 
 def pick_device(wanted: str) -> str:
@@ -32,6 +36,13 @@ def available_cores() -> int:
         pass
     threads = os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, int(threads)) if threads.isdigit() and int(threads) > 0 else cores
+
+
+def threads_of(config: Config) -> int:
+    """How many threads a trial's work runs with, where it was not said: its share of the processors."""
+    if config.cpus_per_trial is not None:
+        return max(1, int(config.cpus_per_trial))
+    return default_threads() if config.workers == 1 and config.ray is None else 1
 
 
 def default_threads() -> int:

@@ -18,49 +18,49 @@ import numpy as np
 
 from .architecture import Architecture
 from .checkpoint import remove_checkpoint
-from .errors import ArchitectureError, LedgerError, NasError, ReplayError, RunFailed, one_line
-from .evaluator import Fidelity
-from .executors import Executor
-from .ledger import Event, Ledger
-from .plan import Observer, Plan, rank, trial_seed
-from .trial import (
-    Evaluate,
-    Learn,
-    Outcome,
-    Report,
-    Request,
-    Trial,
-    request_from_dict,
-    request_to_dict,
-)
+from .errors import ArchitectureError, Interrupted, LedgerError, NasError, ReplayError, RunFailed, one_line
+from .executors import Executor, Message
+from .ledger import Event, EventKind, Ledger, Start
+from .models import model_name
+from .plan import Observer, Plan, trial_seed
+from .standing import FINALISTS, Standing
+from .storage import Storage, fetch
+from .trial import Evaluate, Learn, Lost, Outcome, Request, State, Trial, request_from_dict, request_to_dict
 
-TRIALS_BEFORE_GIVING_UP = 10
-FINAL_ATTEMPTS = 3
 SECONDS_BETWEEN_REPORT_COMMITS = 1.0
+SECONDS_TO_LEAVE = 5.0
+"""How long an interrupted run waits for its trials to reach the end of an epoch and leave a checkpoint."""
 
 
 class Engine:
     """Runs one search, from its ledger's last event on."""
 
     def __init__(
-        self, plan: Plan, ledger: Ledger, executor: Executor, checkpoints: Path, observer: Observer | None = None
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        executor: Executor,
+        storage: Storage,
+        folder: Path,
+        observer: Observer | None = None,
     ) -> None:
         self.plan, self.ledger, self.executor = plan, ledger, executor
         self.observer = observer or Observer()
-        self.trials: dict[int, Trial] = {}
-        self._checkpoints = checkpoints
-        self._requests: dict[int, Request] = {}
+        self.standing = Standing(plan.domain, plan.objectives[0], plan.config.max_failures)
+        self._storage, self._folder = storage, folder
+        self._open: dict[int, Request] = {}
         self._waiting: deque[int] = deque()
         self._running: set[int] = set()
+        self._losses: dict[int, int] = {}
         self._cut: set[int] = set()
-        self._results: dict[tuple[str, Fidelity], Trial] = {}
+        self._networks: dict[bytes, int] = {}
+        self._twins: dict[int, list[int]] = {}
         self._announcements: list[Callable[[], None]] = []
         self._ended: str | None = None
-        self._finished = False
-        self._asked = self._searched = self._failed = 0
+        self._finished = self._idle = False
+        self._numbers = self._asked = 0
         self._elapsed_before = 0.0
-        self._began = time.monotonic()
-        self._committed = self._began
+        self._began = self._committed = time.monotonic()
         self._dirty = False
         config = plan.config
         plan.strategy.start(plan.domain, self._rng(0), plan.objectives, config.fidelity, config.trials)
@@ -71,15 +71,19 @@ class Engine:
         return self._elapsed_before + time.monotonic() - self._began
 
     def run(self) -> None:
-        """Goes on to the end. Raises RunFailed where no candidate could be judged, and whatever stops it."""
-        self._replay(list(self.ledger.events()))
+        """Goes on to the end.
+
+        Raises RunFailed where no candidate could be judged, Interrupted where the observer asks for an end, and
+        whatever else stops it.
+        """
+        self._replay()
         try:
             if self._ended is None:
                 self.observer.began("search")
                 self._loop(self._propose)
                 self._record("end", None, {"reason": self._ended or "the strategy is done"})
             if not self._finished:
-                self._candidates()
+                self.standing.candidates()
                 self.observer.began("final")
                 self._loop(self._finalise)
                 self._record("finished", None, {})
@@ -94,18 +98,26 @@ class Engine:
     def _loop(self, propose: Callable[[], bool]) -> None:
         """Until nothing waits, nothing runs, and nothing more is proposed. One commit a turn."""
         while True:
-            proposed = self.executor.free and not self._waiting and propose()
+            if self.observer.stop_requested:
+                self._leave()
+            more = True
+            while self.executor.free and more:
+                if self._waiting:
+                    self._hand_out(self._waiting.popleft())
+                else:
+                    more = propose()
             self._commit()
-            if self._waiting and self.executor.free:
-                number = self._waiting.popleft()
-                self._running.add(number)
-                self.observer.started(number, self._requests[number])
-                self.executor.submit(number, self._requests[number], trial_seed(self.plan.config.seed, number))
-            elif self._running:
-                for message in self.executor.wait():
-                    self._receive(message)
-            elif not proposed:
+            if not self._running and not self._waiting and not more:
                 return
+            for message in self.executor.wait():
+                self._receive(message)
+
+    def _hand_out(self, number: int) -> None:
+        request, attempt = self._open[number], self._losses.get(number, 0) + 1
+        worker = self.executor.submit(number, request, trial_seed(self.plan.config.seed, number))
+        self._running.add(number)
+        self.ledger.start(Start(number, worker, time.time(), attempt))
+        self._announcements.append(lambda: self.observer.started(number, request))
 
     def _propose(self) -> bool:
         """One request of the strategy's, recorded; False where it has none, or the budget is spent."""
@@ -116,29 +128,23 @@ class Engine:
         if config.time_limit is not None and self.elapsed >= config.time_limit:
             self._ended = "the time limit"
             return False
-        number, request = len(self._requests), self._ask()
+        if self._idle:  # it had nothing to ask, and has learnt nothing since
+            return False
+        request = self._ask()
         if request is None:
+            self._idle = True
             self._record("ask", None, {})
             return False
-        self._record("ask", number, request_to_dict(request))
-        self._accept(number, request)
-        known = self._known(request)
-        if known is None:
-            self._waiting.append(number)
-        else:  # the same network again: its result, without training it twice
-            same = Outcome(number, known.state, known.metrics, known.curve, 0.0, known.worker, known.error)
-            self._tell(self._trial(same, same_as=known.number))
+        self._place(self._accept("ask", request))
         return True
 
     def _finalise(self) -> bool:
         """Plans the final trainings: once all of them, later another candidate for one that failed."""
-        if self._running:
+        final = self.standing.final
+        if self._running or self._waiting or any(trial.state == "done" for trial in final):
             return False
-        final = [self.trials[n] for n, r in self._requests.items() if r.purpose == "final" and n in self.trials]
-        if any(trial.state == "done" for trial in final):
-            return False
-        candidates = self._candidates()
-        if len(final) >= FINAL_ATTEMPTS:
+        candidates = self.standing.candidates()
+        if len(final) >= FINALISTS:
             raise RunFailed(f"the final training failed {len(final)} times, last with: {final[-1].error}")
         chosen = candidates[min(len(final), len(candidates) - 1)]
         fidelity = self.plan.config.final_fidelity
@@ -146,21 +152,8 @@ class Engine:
         if not final:
             planned += [Evaluate(drawn, fidelity, "baseline") for drawn in self._random(self.plan.config.baseline)]
         for request in planned:
-            number = len(self._requests)
-            self._record("final", number, request_to_dict(request))
-            self._accept(number, request)
-            self._waiting.append(number)
+            self._place(self._accept("final", request))
         return True
-
-    def _candidates(self) -> list[Architecture]:
-        """The search's architectures, best first, each once. Raises RunFailed where there is none."""
-        found: dict[str, Architecture] = {}
-        for trial in rank(self.trials.values(), self.plan.objectives[0]):
-            if trial.architecture is not None:
-                found.setdefault(self.plan.domain.canonical(trial.architecture).id, trial.architecture)
-        if not found:
-            raise RunFailed(f"no candidate could be judged. {self._failures()}")
-        return list(found.values())
 
     def _random(self, count: int) -> list[Architecture]:
         """Different random networks, all equally likely (canonical forms first), fewer where there are no more."""
@@ -176,26 +169,56 @@ class Engine:
         rest = [architecture for identity, architecture in others.items() if identity not in drawn]
         return [*drawn.values(), *rest][:count]
 
-    def _receive(self, message: Report | Outcome) -> None:
-        if isinstance(message, Outcome):
-            cut = message.number in self._cut and message.state == "pruned"
-            self._tell(self._trial(message, error="stopped by the run's time limit" if cut else message.error))
+    def _place(self, number: int) -> None:
+        """Where an accepted request goes: to the workers, unless its network's result is on record or on its way."""
+        request = self._open[number]
+        if not isinstance(request, Evaluate) or request.purpose != "search":
+            self._waiting.append(number)
             return
-        self.ledger.report(message.number, message.epoch, dict(message.metrics))
-        self._announcements.append(lambda: self.observer.reported(message))
-        if self._late() and self._requests[message.number].purpose == "search":
-            self._cut.add(message.number)
-            self.executor.stop(message.number, "pruned")
+        network = self.standing.network(request)
+        event = self.standing.known(network)
+        if event is not None:
+            self._tell_same(number, self.ledger.event(event))
+        elif network in self._networks:
+            self._twins.setdefault(self._networks[network], []).append(number)
+        else:
+            self._networks[network] = number
+            self._waiting.append(number)
+
+    def _receive(self, message: Message) -> None:
+        if isinstance(message, Lost):
+            self._lose(message)
+        elif isinstance(message, Outcome):
+            if message.state != "interrupted":
+                cut = message.number in self._cut and message.state == "pruned"
+                error = "stopped by the run's time limit" if cut else message.error
+                self._tell(self._trial(message, message.state, error))
+        else:
+            self.ledger.report(message.number, message.epoch, dict(message.metrics))
+            self._announcements.append(lambda: self.observer.reported(message))
+            if self._late() and self._open[message.number].purpose == "search":
+                self._cut.add(message.number)
+                self.executor.stop(message.number, "pruned")
+
+    def _lose(self, lost: Lost) -> None:
+        """A worker is gone: its request runs again, at most `retries` times."""
+        number = lost.number
+        self._running.discard(number)
+        losses = self._losses[number] = self._losses.get(number, 0) + lost.blamed
+        if losses > self.plan.config.retries:
+            error = f"{lost.error} ({losses} tries)" if losses > 1 else lost.error
+            self._tell(self._trial(Outcome(number, lost.state), lost.state, error))
+        else:
+            self._waiting.appendleft(number)
+            self._announcements.append(lambda: self.observer.lost(number, lost.error))
 
     def _late(self) -> bool:
         limit = self.plan.config.time_limit
         return limit is not None and self.elapsed >= limit
 
-    def _trial(self, outcome: Outcome, error: str | None = None, same_as: int | None = None) -> Trial:
-        state, metrics = outcome.state, outcome.metrics
-        request = self._requests[outcome.number]
+    def _trial(self, outcome: Outcome, state: State, error: str | None, same_as: int | None = None) -> Trial:
+        request, metrics = self._open[outcome.number], outcome.metrics
         missing = [o.metric for o in self.plan.objectives if o.metric not in metrics]
-        error = error or outcome.error
         if state == "done" and missing and isinstance(request, Evaluate):
             given = ", ".join(metrics) or "none"
             state, error = "failed", f"the evaluator gave no {missing[0]!r}, which is an objective; it gave: {given}"
@@ -214,35 +237,50 @@ class Engine:
             outcome.details,
         )
 
+    def _tell_same(self, number: int, told: Event) -> None:
+        """The same network again: the earlier trial's result, without training it twice."""
+        known = told.body
+        outcome = Outcome(number, known["state"], known["metrics"], tuple(known["curve"]), 0.0, known["worker"])
+        self._tell(self._trial(outcome, known["state"], known["error"], same_as=told.number))
+
     def _tell(self, trial: Trial) -> None:
-        self._record("tell", trial.number, trial.to_dict())
-        self._learn_of(trial)
+        event = self._record("tell", trial.number, trial.to_dict())
+        self._learn_of(trial, event)
         self._announcements.append(lambda: self._announce(trial))
-        self._check_failures()
+        for twin in self._settle(trial):
+            self._place(twin)
+        self.standing.check()
 
     def _announce(self, trial: Trial) -> None:
         """Once the result is durable: its checkpoint has done its service."""
-        remove_checkpoint(self._path(trial.number))
+        remove_checkpoint(self._storage, trial.number)
+        if trial.purpose == "final" and trial.state == "done":
+            fetch(self._storage, model_name(trial.number), self._folder)
         self.observer.ended(trial)
 
-    def _learn_of(self, trial: Trial) -> None:
+    def _learn_of(self, trial: Trial, event: int) -> None:
         """What a result changes, whether it has just come back or is played back."""
-        self.trials[trial.number] = trial
         self._running.discard(trial.number)
-        request = trial.request
-        if isinstance(request, Evaluate) and request.purpose == "search" and trial.state in ("done", "pruned"):
-            self._results.setdefault(self._key(request), trial)
-        if request.purpose == "search":
-            self._searched += 1
-            self._failed += trial.state not in ("done", "pruned")
-            try:
-                self.plan.strategy.tell(trial)
-            except NasError:
-                raise
-            except Exception as error:
-                raise RunFailed(
-                    f"the strategy {self.plan.strategy.known_as!r} failed in tell: {one_line(error)}"
-                ) from error
+        self._losses.pop(trial.number, None)
+        self._open.pop(trial.number)
+        self._idle = False
+        self.standing.add(trial, event)
+        if trial.purpose != "search":
+            return
+        try:
+            self.plan.strategy.tell(trial)
+        except NasError:
+            raise
+        except Exception as error:
+            raise RunFailed(
+                f"the strategy {self.plan.strategy.known_as!r} failed in tell: {one_line(error)}"
+            ) from error
+
+    def _settle(self, trial: Trial) -> list[int]:
+        """The requests for the same network that waited for this trial."""
+        if isinstance(trial.request, Evaluate) and trial.same_as is None and trial.purpose == "search":
+            self._networks.pop(self.standing.network(trial.request), None)
+        return self._twins.pop(trial.number, [])
 
     def _ask(self) -> Request | None:
         name = self.plan.strategy.known_as
@@ -261,48 +299,51 @@ class Engine:
                 raise RunFailed(f"the strategy {name!r} asked for an invalid architecture: {error}") from error
         return request
 
-    def _accept(self, number: int, request: Request) -> None:
-        self._requests[number] = request
+    def _accept(self, kind: EventKind, request: Request) -> int:
+        """Records a new request; its number."""
+        number = self._admit(request)
+        self._record(kind, number, request_to_dict(request))
+        return number
+
+    def _admit(self, request: Request) -> int:
+        number = self._numbers
+        self._numbers += 1
+        self._open[number] = request
         self._asked += request.purpose == "search"
+        return number
 
-    def _known(self, request: Request) -> Trial | None:
-        return self._results.get(self._key(request)) if isinstance(request, Evaluate) else None
+    def _leave(self) -> None:
+        """Lets what runs leave a checkpoint, for a few seconds, and ends. Raises Interrupted."""
+        until = time.monotonic() + SECONDS_TO_LEAVE
+        for number in self._running:
+            self.executor.stop(number, "interrupted")
+        while self._running and time.monotonic() < until:
+            for message in self.executor.wait():
+                self._receive(message)
+                if isinstance(message, Outcome):
+                    self._running.discard(message.number)
+        self.ledger.commit(self.elapsed)
+        raise Interrupted(f"interrupted; everything finished so far is kept. Go on with: nas resume {self._folder}")
 
-    def _key(self, request: Evaluate) -> tuple[str, Fidelity]:
-        return self.plan.domain.canonical(request.architecture).id, request.fidelity
-
-    def _check_failures(self) -> None:
-        if self._searched >= TRIALS_BEFORE_GIVING_UP and self._failed > self.plan.config.max_failures * self._searched:
-            self._commit()
-            raise RunFailed(f"too many candidates failed. {self._failures()}")
-
-    def _failures(self) -> str:
-        """How many trials failed and the first one's cause."""
-        ended = [trial for trial in self.trials.values() if trial.purpose == "search"]
-        failed = [trial for trial in ended if trial.error]
-        if not failed:
-            return f"{len(ended)} trials ended."
-        first = failed[0]
-        return f"{len(failed)} of {len(ended)} trials failed, the first ({first.number}) with: {first.error}"
-
-    def _replay(self, events: list[Event]) -> None:
+    def _replay(self) -> None:
         """Plays the record back through the strategy, which must ask what it asked before."""
-        for event in events:
-            self._elapsed_before = event.elapsed
+        self._elapsed_before = self.ledger.elapsed()
+        for event in self.ledger.events():
             if event.kind == "ask":
                 self._replay_ask(event)
-            elif event.kind == "final" and event.number is not None:
-                self._accept(event.number, request_from_dict(event.body))
+            elif event.kind == "final":
+                self._admit(request_from_dict(event.body))
             elif event.kind == "tell" and event.number is not None:
-                request, seed = self._requests[event.number], trial_seed(self.plan.config.seed, event.number)
-                self._learn_of(Trial.from_dict(event.number, request, seed, event.body))
+                request, seed = self._open[event.number], trial_seed(self.plan.config.seed, event.number)
+                self._learn_of(Trial.from_dict(event.number, request, seed, event.body), event.id)
             elif event.kind == "end":
                 self._ended = str(event.body["reason"])
             elif event.kind == "finished":
                 self._finished = True
-        self._waiting.extend(number for number in self._requests if number not in self.trials)
         self._began = time.monotonic()
-        self._check_failures()
+        self.standing.check()
+        for number in list(self._open):
+            self._place(number)
 
     def _replay_ask(self, event: Event) -> None:
         request = self._ask()
@@ -312,25 +353,23 @@ class Engine:
                 f"the strategy {self.plan.strategy.known_as!r} does not ask again what it asked for {what}: its code, "
                 f"or a library that it uses, has changed since; start a new run"
             )
-        if request is not None and event.number is not None:
-            self._accept(event.number, request)
+        self._idle = request is None
+        if request is not None:
+            self._admit(request)
 
-    def _record(self, kind: Any, number: int | None, body: dict[str, Any]) -> None:
-        self.ledger.record(kind, number, self.elapsed, body)
+    def _record(self, kind: EventKind, number: int | None, body: dict[str, Any]) -> int:
         self._dirty = True
+        return self.ledger.record(kind, number, self.elapsed, body)
 
     def _commit(self) -> None:
         """Makes the turn durable, then says what happened in it. Reports alone may wait a second."""
         now = time.monotonic()
         if self._dirty or now - self._committed >= SECONDS_BETWEEN_REPORT_COMMITS:
-            self.ledger.commit()
+            self.ledger.commit(self.elapsed)
             self._committed, self._dirty = now, False
         announcements, self._announcements = self._announcements, []
         for announce in announcements:
             announce()
-
-    def _path(self, number: int) -> Path:
-        return self._checkpoints / f"{number}.pt"
 
     def _rng(self, stream: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.plan.config.seed, spawn_key=(stream,)))

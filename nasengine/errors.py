@@ -9,8 +9,10 @@
     ├── RunError               a run's folder is missing, taken, or does not fit what was asked
     │   ├── RunInUse           another process owns it
     │   ├── LedgerError        its record is damaged, or the disk refuses it (exit code 1)
+    │   ├── StorageError       a model cannot be kept where workers keep them (exit code 1)
     │   └── ReplayError        its record cannot be played back with what is installed now
     ├── ExportError            a model cannot be written in the format asked for
+    ├── Interrupted            somebody asked the run to end before its end; it can be resumed (exit code 130)
     ├── TrainingDiverged       a candidate's loss or metric is no finite number (a trial's error, not a run's)
     └── RunFailed              the search itself failed (exit code 1)
 
@@ -63,12 +65,24 @@ class LedgerError(RunError):
     exit_code = 1
 
 
+class StorageError(RunError):
+    """A model cannot be kept where workers keep them."""
+
+    exit_code = 1
+
+
 class ReplayError(RunError):
     """The run's record cannot be played back with what is installed now."""
 
 
 class ExportError(NasError):
     """A model cannot be written in the format asked for."""
+
+
+class Interrupted(NasError):
+    """Somebody asked the run to end before its end. What is on record is whole, and the run can be resumed."""
+
+    exit_code = 130
 
 
 class TrainingDiverged(NasError):

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .architecture import Architecture
-from .checkpoint import write_atomically
 from .errors import ExportError, near_miss, one_line
+from .storage import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

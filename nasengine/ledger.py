@@ -169,21 +169,32 @@ class Ledger:
     def start(self, start: Start) -> None:
         self._starts.append((start.number, start.worker, start.at, start.attempt))
 
-    def commit(self) -> None:
-        """Makes everything recorded since the last commit durable. Raises LedgerError where the disk refuses."""
-        if not self._events and not self._reports and not self._starts:
+    def commit(self, elapsed: float | None = None) -> None:
+        """Makes everything recorded since the last commit durable. Raises LedgerError where the disk refuses.
+
+        elapsed: the seconds that the run has worked, over all its processes.
+        """
+        if not self._events and not self._reports and not self._starts and elapsed is None:
             return
         insert = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)"
         with _sentences(self._path), self._connection:
             self._connection.executemany(insert, self._events)
             self._connection.executemany("INSERT OR REPLACE INTO reports VALUES (?, ?, ?)", self._reports)
             self._connection.executemany("INSERT OR REPLACE INTO starts VALUES (?, ?, ?, ?)", self._starts)
+            if elapsed is not None:
+                self._connection.execute("INSERT OR REPLACE INTO about VALUES ('elapsed', ?)", (str(elapsed),))
         self._events, self._reports, self._starts = [], [], []
 
     def about(self) -> dict[str, Any]:
         with _sentences(self._path):
             rows = self._connection.execute("SELECT name, value FROM about").fetchall()
             return {name: json.loads(value) for name, value in rows}
+
+    def elapsed(self) -> float:
+        """The seconds that the run has worked, over all its processes."""
+        with _sentences(self._path):
+            row = self._connection.execute("SELECT value FROM about WHERE name = 'elapsed'").fetchone()
+            return float(row[0]) if row else 0.0
 
     def events(self, after: int = 0) -> Iterator[Event]:
         """The events whose id is greater than `after`, oldest first. Raises LedgerError at one that is damaged."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .checkpoint import write_atomically
 from .errors import RunError
+from .storage import Storage
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
 def model_path(folder: Path, number: int) -> Path:
-    return folder / "models" / f"{number}.safetensors"
+    return folder / model_name(number)
+
+
+def model_name(number: int) -> str:
+    return f"models/{number}.safetensors"
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -21,10 +25,10 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
 
 
-def save_model(folder: Path, number: int, model: nn.Module) -> None:
+def save_model(storage: Storage, number: int, model: nn.Module) -> None:
     from safetensors.torch import save
 
-    write_atomically(model_path(folder, number), save(weights(model)))
+    storage.write(model_name(number), save(weights(model)))
 
 
 def load_weights(folder: Path, number: int) -> dict[str, Tensor]:

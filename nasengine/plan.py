@@ -33,6 +33,9 @@ class Plan:
 class Observer:
     """Is told what happens, after it was recorded. Override what you want to know; nothing here does anything."""
 
+    stop_requested: bool = False
+    """Set it to end the run before its end: nothing new is begun, what runs leaves a checkpoint."""
+
     def opened(self, folder: Path, plan: Plan) -> None:
         """The run's folder is there; nothing has been asked for yet."""
 
@@ -44,6 +47,9 @@ class Observer:
 
     def reported(self, report: Report) -> None:
         """A trial finished an epoch."""
+
+    def lost(self, number: int, error: str) -> None:
+        """A worker was lost; its request runs again."""
 
     def ended(self, trial: Trial) -> None:
         """A trial came back."""
@@ -59,5 +65,5 @@ def rank(trials: Iterable[Trial], objective: Objective) -> list[Trial]:
     searched = [trial for trial in trials if trial.purpose == "search"]
     scored = [(objective.score(trial), trial) for trial in searched if isinstance(trial.request, Evaluate)]
     best = sorted(((score, t) for score, t in scored if score is not None), key=lambda pair: (-pair[0], pair[1].number))
-    learnt = [trial for trial in reversed(searched) if trial.derived is not None]
+    learnt = sorted((trial for trial in searched if trial.derived is not None), key=lambda trial: -trial.number)
     return [trial for _, trial in best] + learnt

@@ -65,6 +65,9 @@ class Run:
         self._finished = False
         self.seconds = 0.0
         """How long the run has worked, over all its processes."""
+        self.asked_at: dict[int, float] = {}
+        self.told_at: dict[int, float] = {}
+        """When each request was made, and came back: in seconds of the run's work."""
         self.refresh()
 
     def refresh(self) -> list[Trial]:
@@ -72,6 +75,7 @@ class Run:
         told = []
         ledger = Ledger.read(self.folder)
         try:
+            self.seconds = ledger.elapsed()
             for event in ledger.events(self._last):
                 self._take(event)
                 if event.kind == "tell" and event.number is not None:
@@ -81,16 +85,18 @@ class Run:
         return told
 
     def _take(self, event: Event) -> None:
-        self._last, self.seconds = event.id, event.elapsed
+        self._last = event.id
         self._finished = self._finished or event.kind == "finished"
         if event.number is None:
             return
         if event.kind in ("ask", "final"):
             self.requests[event.number] = request_from_dict(event.body)
+            self.asked_at[event.number] = event.elapsed
         elif event.kind == "tell":
             request = self.requests[event.number]
             seed = trial_seed(self.config.seed, event.number)
             self._trials[event.number] = Trial.from_dict(event.number, request, seed, event.body)
+            self.told_at[event.number] = event.elapsed
 
     def __repr__(self) -> str:
         state = "finished" if self.finished else "unfinished"

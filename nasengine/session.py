@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from .device import default_threads, pick_device
+from .device import threads_of
 from .errors import NasError, RunError
+from .machine import MACHINE, MachineSettings
 from .parts import Objects, choice_of, refuse_other_code, resolve, restore
 from .plugin import Plugin
 
 if TYPE_CHECKING:
     from .config import Config
     from .evaluator import Evaluator, Fidelity
-    from .ledger import RunLock
     from .plan import Observer, Plan
     from .run import Run
     from .space import SearchSpace
@@ -35,7 +36,6 @@ def search(
     trials: int = 20,
     time_limit: float | str | None = None,
     seed: int = 0,
-    device: str = "auto",
     objectives: tuple[str, ...] | str = (),
     fidelity: Fidelity | str | None = None,
     final_fidelity: Fidelity | str | None = None,
@@ -43,14 +43,17 @@ def search(
     max_failures: float = 0.5,
     threads: int | None = None,
     data: str | None = None,
+    storage: str | None = None,
     observer: Observer | None = None,
     durable: bool = True,
+    **machine: Unpack[MachineSettings],
 ) -> Run:
     """Searches, trains what was found, compares it with random architectures, and returns the run.
 
     Each of the four parts is a name (with options: `"cell:layers=4"`), an import path, or an object of your own. The
-    other arguments are the settings of `nas run`, by the same names. `observer` is told what happens; `durable=False`
-    trades the record's safety against a power cut for speed.
+    other arguments are the settings of `nas run`, by the same names; `MachineSettings` has those that say where the
+    run works (`workers=4`, `ray="auto"`). `observer` is told what happens; `durable=False` trades the record's safety
+    against a power cut for speed.
 
     Raises NasError: ConfigError, PluginError, DataError, RunError for what was asked, RunFailed where every candidate
     failed.
@@ -63,8 +66,8 @@ def search(
     for kind, given in objects.items():
         settings[kind] = choice_of(kind, given)
     settings |= {
-        "trials": trials, "time_limit": time_limit, "seed": seed, "device": device, "objectives": objectives,
-        "baseline": baseline, "max_failures": max_failures, "threads": threads, "data": data,
+        "trials": trials, "time_limit": time_limit, "seed": seed, "objectives": objectives, "baseline": baseline,
+        "max_failures": max_failures, "threads": threads, "data": data, "storage": storage, **machine,
     }  # fmt: skip
     settings |= {"fidelity": fidelity} if fidelity is not None else {}
     settings |= {"final_fidelity": final_fidelity} if final_fidelity is not None else {}
@@ -85,7 +88,7 @@ def start(
 
     config = _absolute(config)
     # the number of threads changes the last digits of results, so it is a setting of the run, not of the day
-    config = config.model_copy(update={"threads": config.threads or default_threads()})
+    config = config.model_copy(update={"threads": config.threads or threads_of(config)})
     plan = resolve(config, objects or {})
     folder = _new_folder(out, config)
     lock = RunLock(folder)
@@ -102,10 +105,11 @@ def start(
             "nasengine": __version__,
             "plugins": {kind: fingerprint(plugin) for kind, plugin in plugins.items()},
             "in_memory": [kind for kind, plugin in plugins.items() if not importable(plugin)],
+            "storage": f"{config.storage.rstrip('/')}/{folder.name}-{secrets.token_hex(4)}" if config.storage else None,
         }
         Ledger.create(folder, about, durable).close()
         (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
-        return _go_on(folder, plan, lock, observer, durable, plugins)
+        return _go_on(folder, plan, observer, durable, plugins)
     finally:
         lock.release()
 
@@ -119,9 +123,11 @@ def resume(
     evaluator: Evaluator | None = None,
     observer: Observer | None = None,
     durable: bool = True,
+    **machine: Unpack[MachineSettings],
 ) -> Run:
     """Goes on with an interrupted run, to the end that it would have had. A finished run is returned as it is.
 
+    It may go on elsewhere: on more workers, on Ray, on another device (`MachineSettings`, the flags of `nas resume`).
     Objects of your own that the run was started with, and that cannot be made again from their names, must be given
     again. Raises RunError where the run is in use, damaged, or its settings or plugins have changed.
     """
@@ -134,8 +140,7 @@ def resume(
     lock = RunLock(folder)
     try:
         about = Ledger.read(folder).about()
-        config = Config.of(about["config"], str(folder))
-        _refuse_changes(folder, config)
+        config = _changed(folder, Config.of(about["config"], str(folder)), machine)
         given = {"space": space, "strategy": strategy, "task": task, "evaluator": evaluator}
         objects: dict[Any, Plugin] = {kind: plugin for kind, plugin in given.items() if plugin is not None}
         run = Run(folder, objects)
@@ -144,31 +149,26 @@ def resume(
         kinds: tuple[Any, ...] = ("space", "strategy", "evaluator", "task")
         plugins = {kind: restore(kind, config, about, objects) for kind in kinds}
         refuse_other_code(plugins, about)
-        return _go_on(folder, resolve(config, plugins), lock, observer, durable, plugins)
+        return _go_on(folder, resolve(config, plugins), observer, durable, plugins)
     finally:
         lock.release()
 
 
-def _go_on(
-    folder: Path, plan: Plan, lock: RunLock, observer: Observer | None, durable: bool, plugins: Mapping[str, Plugin]
-) -> Run:
-    import torch
-
+def _go_on(folder: Path, plan: Plan, observer: Observer | None, durable: bool, plugins: Mapping[Any, Plugin]) -> Run:
     from .engine import Engine
-    from .executors.local import LocalExecutor
+    from .executors.selection import executor_for
     from .ledger import Ledger
+    from .plan import Observer as Nobody
     from .run import Run
-    from .worker import Worker
+    from .storage import storage_at
 
-    torch.set_num_threads(plan.config.threads or default_threads())
-    torch.backends.cudnn.deterministic = True  # the same seed gives the same search on a GPU, too
-    device = pick_device(plan.config.device)
-    worker = Worker(plan.space, plan.strategy, plan.evaluator, plan.task, device, folder)
+    observer = observer or Nobody()
     ledger = Ledger.open(folder, durable)
-    if observer is not None:
-        observer.opened(folder, plan)
     try:
-        Engine(plan, ledger, LocalExecutor(worker), folder / "checkpoints", observer).run()
+        storage = ledger.about()["storage"] or folder.resolve()
+        observer.opened(folder, plan)
+        executor = executor_for(plan, plugins, storage, observer)
+        Engine(plan, ledger, executor, storage_at(storage), folder, observer).run()
     finally:
         ledger.close()
     return Run(folder, plugins)
@@ -211,6 +211,8 @@ def _absolute(config: Config) -> Config:
             options["path"] = str(_data_path(options["path"], config.data))
         name = f"{Path(file).expanduser().resolve()}:{attribute}" if file.endswith(".py") else choice.name
         changes[kind] = choice.model_copy(update={"name": name, "options": options})
+    if config.storage is not None and "://" not in config.storage:
+        changes["storage"] = str(Path(config.storage).expanduser().resolve())
     return config.model_copy(update=changes)
 
 
@@ -226,18 +228,21 @@ def _word(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in name.rpartition(":")[2]).lower()
 
 
-def _refuse_changes(folder: Path, config: Config) -> None:
-    """The folder's config.yaml is a copy for people; a changed one must not be taken for what was run."""
+def _changed(folder: Path, config: Config, machine: MachineSettings) -> Config:
+    """The recorded settings, with those of the machine as they are given now, or edited in the folder's config.yaml.
+
+    The others there are a copy for people: a changed one must not be taken for what was run.
+    """
     from .config import Config as Read
 
     path = folder / "config.yaml"
-    if not path.exists():
-        return
-    changed = Read.read(path)
+    edited = Read.read(path) if path.exists() else config
     for name in type(config).model_fields:
-        before, after = getattr(config, name), getattr(changed, name)
-        if before != after:
+        before, after = getattr(config, name), getattr(edited, name)
+        if before != after and name not in MACHINE:
             raise RunError(
                 f"{path} says {name} = {after!r}, but the run was started with {before!r}; put it back to go on, or "
                 f"start a new run with: nas run --config {path}"
             )
+    now = {name: getattr(edited, name) for name in MACHINE} | dict(machine)
+    return Read.of({**config.to_dict(), **now}, f"nas resume {folder}")

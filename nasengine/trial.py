@@ -13,6 +13,8 @@ from .evaluator import FULL, Fidelity
 
 Purpose: TypeAlias = Literal["search", "final", "baseline"]
 State: TypeAlias = Literal["done", "pruned", "failed", "out_of_memory", "timed_out"]
+Verdict: TypeAlias = State | Literal["interrupted"]
+"""How a trial is told to end. One that is interrupted leaves a checkpoint and no result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Outcome:
     """How a request ended: a Trial without what only the engine knows."""
 
     number: int
-    state: State
+    state: Verdict
     metrics: Mapping[str, float] = field(default_factory=dict)
     curve: tuple[Mapping[str, float], ...] = ()
     seconds: float = 0.0
@@ -72,6 +74,20 @@ class Outcome:
     error: str | None = None
     derived: Architecture | None = None
     details: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The worker of a request is gone, or ran out of memory that it shares: the request may run again.
+
+    state: what the trial's is if it may not. blamed: whether the request may have been the cause (a node that leaves
+    is nobody's fault, and does not count as one of its tries).
+    """
+
+    number: int
+    state: State
+    error: str
+    blamed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

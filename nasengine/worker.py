@@ -7,7 +7,7 @@ import math
 import time
 import traceback
 from collections.abc import Generator, Mapping
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, cast
 
 import torch
@@ -15,18 +15,20 @@ import torch
 from .architecture import Architecture
 from .checkpoint import read_checkpoint, write_checkpoint
 from .context import Context
-from .errors import NasError, TrainingDiverged, one_line
+from .errors import NasError, StorageError, TrainingDiverged, one_line
 from .evaluator import Evaluator, Metrics
+from .limits import TookTooLong
 from .models import save_model
 from .space import SearchSpace
+from .storage import Storage
 from .strategy import OneShotStrategy, Strategy
 from .task import Task
-from .trial import Evaluate, Learn, Outcome, Report, Request, State
+from .trial import Evaluate, Learn, Outcome, Report, Request, State, Verdict
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
 
-Progress = Generator[Report, State | None, Outcome]
+Progress = Generator[Report, Verdict | None, Outcome]
 
 
 class Worker:
@@ -39,17 +41,17 @@ class Worker:
         evaluator: Evaluator,
         task: Task,
         device: str,
-        folder: Path,
+        storage: Storage,
         name: str = "local",
         checkpoint_seconds: float = SECONDS_BETWEEN_CHECKPOINTS,
     ) -> None:
         self.space, self.strategy, self.evaluator, self.task = space, strategy, evaluator, task
         self.device = torch.device(device)
-        self.folder, self.name, self.checkpoint_seconds = folder, name, checkpoint_seconds
+        self.storage, self.name, self.checkpoint_seconds = storage, name, checkpoint_seconds
         self._ready = False
 
     def perform(self, number: int, request: Request, seed: int) -> Progress:
-        """Does the work. Yields after every epoch; a state sent back ends the trial there, with that state.
+        """Does the work. Yields after every epoch; a verdict sent back ends the trial there, with that state.
 
         Raises NasError for a mistake of the user's (a dataset missing, a space without a supernet).
         """
@@ -59,13 +61,17 @@ class Worker:
             if not self._ready:
                 self.task.to(self.device)
                 self._ready = True
-            state = yield from run.drive()
-            error = details = None
+            state: Verdict = yield from run.drive()
+            error = "it took longer than a trial may" if state == "timed_out" else None
+            details = None
         except TrainingDiverged as raised:
             state, error, details = "failed", str(raised), None
         except NasError:
             raise  # a mistake that every trial would meet: the run's error, not this trial's
-        except Exception as raised:
+        except TookTooLong as raised:
+            state, error, details = "timed_out", "it took longer than a trial may", None
+            raised.__traceback__ = None
+        except (Exception, SystemExit) as raised:  # a plugin's sys.exit() ends its trial, not the search
             state, error = _state_of(raised), one_line(raised)
             details = "".join(traceback.format_exception(raised))
             raised.__traceback__ = None  # its frames hold the model
@@ -84,8 +90,7 @@ class _Performance:
 
     def __init__(self, worker: Worker, number: int, request: Request, seed: int) -> None:
         self.worker, self.number, self.request = worker, number, request
-        self.path = worker.folder / "checkpoints" / f"{number}.pt"
-        checkpoint = read_checkpoint(self.path)
+        checkpoint = read_checkpoint(worker.storage, number)
         self.curve: list[Metrics] = list(checkpoint["curve"]) if checkpoint else []
         self.derived: Architecture | None = None
         if checkpoint and checkpoint["derived"]:
@@ -101,9 +106,8 @@ class _Performance:
         )
         self._written = time.monotonic()
 
-    def drive(self) -> Generator[Report, State | None, State]:
+    def drive(self) -> Generator[Report, Verdict | None, Verdict]:
         work = self._learn() if isinstance(self.request, Learn) else self._judge(self.request)
-        verdict: State | None = None
         try:
             while True:
                 point = next(work)
@@ -112,6 +116,8 @@ class _Performance:
                 self._checkpoint()
                 verdict = yield Report(self.number, len(self.curve), self.metrics, self.context.planned, self.derived)
                 if verdict is not None:
+                    if verdict == "interrupted":
+                        self._write()
                     return verdict
         except StopIteration as stop:
             if stop.value is not None:
@@ -140,17 +146,25 @@ class _Performance:
             test = self.worker.task.metrics(self.context.saved, "test")
             metrics |= {f"test_{name}": value for name, value in test.items()}
         if request.purpose == "final" and self.context.saved is not None:
-            save_model(self.worker.folder, self.number, self.context.saved)
+            try:
+                save_model(self.worker.storage, self.number, self.context.saved)
+            except OSError as error:
+                why = error.strerror or one_line(error)
+                raise StorageError(f"the model found cannot be kept: {why}; nothing recorded so far is lost") from error
         for name, value in metrics.items():
             _number(name, value)
         return {name: float(value) for name, value in metrics.items()}
 
     def _checkpoint(self) -> None:
-        if time.monotonic() - self._written < self.worker.checkpoint_seconds:
-            return
+        if time.monotonic() - self._written >= self.worker.checkpoint_seconds:
+            self._write()
+
+    def _write(self) -> None:
         derived = self.derived.to_json() if self.derived else None
         state = {"context": self.context.state(), "curve": [dict(point) for point in self.curve], "derived": derived}
-        write_checkpoint(self.path, state)
+        # without room for a checkpoint the training goes on: there is less to go on from, and nothing wrong
+        with suppress(OSError):
+            write_checkpoint(self.worker.storage, self.number, state)
         self._written = time.monotonic()
 
 
@@ -168,7 +182,7 @@ def _usable(metrics: Metrics) -> dict[str, float]:
     }
 
 
-def _state_of(error: Exception) -> State:
+def _state_of(error: BaseException) -> State:
     """CUDA has an exception of its own for memory; on the CPU torch raises a plain RuntimeError."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return "out_of_memory"

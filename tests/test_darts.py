@@ -29,6 +29,7 @@ from nasengine import (
 from nasengine.checkpoint import read_checkpoint, write_checkpoint
 from nasengine.search_spaces.cell import CellSpace
 from nasengine.search_spaces.chain import ChainSpace
+from nasengine.storage import Folder
 from nasengine.strategies.darts import DARTS, Relaxation, gradients, unrolled_gradient
 from nasengine.testing import TinyTask
 
@@ -752,11 +753,11 @@ def test_a_search_resumed_from_a_checkpoint_ends_where_the_whole_one_does(
     interrupted = darts.learn(context.supernet(), task, context)
     for _ in range(epoch):
         next(interrupted)
-    write_checkpoint(tmp_path / "0.pt", {"context": context.state(), "curve": [], "derived": None})
+    write_checkpoint(Folder(tmp_path), 0, {"context": context.state(), "curve": [], "derived": None})
     interrupted.close()
 
     torch.manual_seed(99)  # a new process knows nothing of the old one's generators
-    checkpoint = read_checkpoint(tmp_path / "0.pt")
+    checkpoint = read_checkpoint(Folder(tmp_path), 0)
     assert checkpoint is not None
     rest = learnt(darts, space, task, seed=3, checkpoint=checkpoint["context"])
     assert len(rest) == 4 - epoch

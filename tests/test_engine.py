@@ -447,19 +447,22 @@ def test_a_record_of_a_later_release_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
-    from nasengine.checkpoint import read_checkpoint, write_checkpoint
+    from nasengine.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
+    from nasengine.storage import storage_at
 
-    path = tmp_path / "0.pt"
-    assert read_checkpoint(path) is None
-    write_checkpoint(path, {"epoch": 1})
-    write_checkpoint(path, {"epoch": 2})
-    assert read_checkpoint(path) == {"epoch": 2}
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    assert read_checkpoint(path) == {"epoch": 1}
-    path.with_suffix(".before.pt").write_bytes(b"")
-    assert read_checkpoint(path) is None
+    for storage in (storage_at(tmp_path / "folder"), storage_at(f"file://{tmp_path}/url")):
+        assert read_checkpoint(storage, 7) is None
+        write_checkpoint(storage, 7, {"epoch": 1})
+        write_checkpoint(storage, 7, {"epoch": 2})
+        assert read_checkpoint(storage, 7) == {"epoch": 2}
+        content = bytearray(storage.read("checkpoints/7.pt") or b"")
+        content[len(content) // 2] ^= 1
+        storage.write("checkpoints/7.pt", bytes(content))
+        assert read_checkpoint(storage, 7) == {"epoch": 1}
+        storage.write("checkpoints/7.before.pt", b"")
+        assert read_checkpoint(storage, 7) is None
+        remove_checkpoint(storage, 7)
+        assert storage.read("checkpoints/7.pt") is storage.read("checkpoints/7.before.pt") is None
 
 
 def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path) -> None:
@@ -470,6 +473,7 @@ def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path) -> None:
     import torch
 
     from nasengine.checkpoint import read_checkpoint
+    from nasengine.storage import storage_at
 
     class Hostile:
         def __reduce__(self) -> Any:
@@ -478,9 +482,10 @@ def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     torch.save({"epoch": Hostile()}, buffer)
     content = buffer.getvalue()
-    (tmp_path / "0.pt").write_bytes(hashlib.sha256(content).digest() + content)
+    storage = storage_at(tmp_path)
+    storage.write("checkpoints/0.pt", hashlib.sha256(content).digest() + content)
     with pytest.raises(pickle.UnpicklingError):
-        read_checkpoint(tmp_path / "0.pt")
+        read_checkpoint(storage, 0)
     assert not (tmp_path / "pwned").exists()
 
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import Protocol, TypeAlias
 
-from ..trial import Outcome, Report, Request, State
+from ..trial import Lost, Outcome, Report, Request, Verdict
 
-Message: TypeAlias = Report | Outcome
+Message: TypeAlias = Report | Outcome | Lost
 
 
 class Executor(Protocol):
     @property
-    def free(self) -> bool:
-        """Whether a worker waits for a request."""
+    def free(self) -> int:
+        """How many workers wait for a request."""
 
-    def submit(self, number: int, request: Request, seed: int) -> None:
-        """Starts a request on a free worker."""
+    def submit(self, number: int, request: Request, seed: int) -> str:
+        """Starts a request on a free worker, whose name it returns."""
 
     def wait(self) -> list[Message]:
-        """Blocks until something was reported or ended."""
+        """Blocks until something was reported or ended, or a worker is free; at most about a second where it can."""
 
-    def stop(self, number: int, state: State) -> None:
-        """Ends a running trial at its latest report, with this state; its Outcome still comes back by `wait`."""
+    def stop(self, number: int, verdict: Verdict) -> None:
+        """Ends a running trial at its latest report, with this verdict; its Outcome still comes back by `wait`."""
 
     def close(self) -> None:
         """Ends what runs and lets the workers go. Safe to call twice."""

@@ -1,0 +1,35 @@
+"""Which executor a run's settings ask for: this process for one worker, Ray for more or where it is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..device import pick_device
+from . import Executor
+
+if TYPE_CHECKING:
+    from ..plan import Observer, Plan
+    from ..plugin import Plugin
+
+
+def executor_for(plan: Plan, plugins: Mapping[Any, Plugin], storage: str | Path, observer: Observer) -> Executor:
+    """The executor, its workers on their way. Raises ConfigError where the machine has not what was asked for."""
+    config = plan.config
+    if config.workers > 1 or config.ray is not None or config.dashboard:
+        from .ray import RayExecutor
+
+        return RayExecutor(plan, plugins, storage, observer)
+
+    import torch
+
+    from ..storage import storage_at
+    from ..worker import Worker
+    from .local import LocalExecutor
+
+    torch.set_num_threads(config.threads or 1)
+    torch.backends.cudnn.deterministic = True  # the same seed gives the same search on a GPU, too
+    device = pick_device(config.device)
+    worker = Worker(plan.space, plan.strategy, plan.evaluator, plan.task, device, storage_at(storage))
+    return LocalExecutor(worker, config.time_per_trial, config.memory_per_trial)

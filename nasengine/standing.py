@@ -1,0 +1,88 @@
+"""Standing: what the loop remembers of the trials that have ended. Little enough to stay flat over 100,000 of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+from .architecture import Architecture
+from .domain import Domain
+from .errors import RunFailed
+from .plan import rank
+from .trial import Evaluate, Objective, Trial
+
+FINALISTS = 3
+TRIALS_BEFORE_GIVING_UP = 10
+
+
+class Standing:
+    """Counts by state, the first failure, the best few architectures, and where each network's result is on record."""
+
+    def __init__(self, domain: Domain, objective: Objective, max_failures: float) -> None:
+        self._domain, self._objective, self._max_failures = domain, objective, max_failures
+        self._states: Counter[str] = Counter()
+        self._first_failure: Trial | None = None
+        self._best: list[Trial] = []
+        self._results: dict[bytes, int] = {}
+        self.final: list[Trial] = []
+        """The trainings of what was found that have ended."""
+
+    def add(self, trial: Trial, event: int) -> None:
+        """A trial ended, which the event of that id tells."""
+        if trial.purpose == "final":
+            self.final.append(trial)
+        if trial.purpose != "search":
+            return
+        self._states[trial.state] += 1
+        if trial.state not in ("done", "pruned"):
+            self._first_failure = self._first_failure or trial
+        elif isinstance(trial.request, Evaluate):
+            self._results.setdefault(self.network(trial.request), event)
+        if trial.architecture is not None and self._could_be_best(trial):
+            self._best = self._distinct([*self._best, trial])
+
+    def network(self, request: Evaluate) -> bytes:
+        """What is the same for two requests of which one result is enough: isomorphic networks, judged alike."""
+        identity = self._domain.canonical(request.architecture).id
+        return hashlib.blake2b(f"{identity} {request.fidelity}".encode(), digest_size=16).digest()
+
+    def known(self, network: bytes) -> int | None:
+        """The event that tells the network's result."""
+        return self._results.get(network)
+
+    def candidates(self) -> list[Architecture]:
+        """The search's best architectures, best first, each once. Raises RunFailed where there is none."""
+        if not self._best:
+            raise RunFailed(f"no candidate could be judged. {self.failures()}")
+        return [trial.architecture for trial in self._best if trial.architecture is not None]
+
+    def check(self) -> None:
+        """Raises RunFailed where more trials failed than may."""
+        searched = self._states.total()
+        failed = searched - self._states["done"] - self._states["pruned"]
+        if searched >= TRIALS_BEFORE_GIVING_UP and failed > self._max_failures * searched:
+            raise RunFailed(f"too many candidates failed. {self.failures()}")
+
+    def failures(self) -> str:
+        """How many trials failed, how, and the first one's cause."""
+        searched, first = self._states.total(), self._first_failure
+        if first is None:
+            return f"{searched} trials ended."
+        failed = searched - self._states["done"] - self._states["pruned"]
+        return f"{failed} of {searched} trials failed, the first ({first.number}) with: {first.error}"
+
+    def _could_be_best(self, trial: Trial) -> bool:
+        """False for the many that are no better than the few that are kept: these need not be ranked."""
+        score = self._objective.score(trial)
+        if score is None or len(self._best) < FINALISTS:
+            return True
+        worst = self._objective.score(self._best[-1])
+        return worst is None or score > worst
+
+    def _distinct(self, trials: list[Trial]) -> list[Trial]:
+        """The best few of different networks."""
+        found: dict[str, Trial] = {}
+        for trial in rank(trials, self._objective):
+            if trial.architecture is not None:
+                found.setdefault(self._domain.canonical(trial.architecture).id, trial)
+        return list(found.values())[:FINALISTS]
