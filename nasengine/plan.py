@@ -39,6 +39,9 @@ class Observer:
     def opened(self, folder: Path, plan: Plan) -> None:
         """The run's folder is there; nothing has been asked for yet."""
 
+    def note(self, text: str) -> None:
+        """Something that people should know: an address, a warning."""
+
     def began(self, phase: str) -> None:
         """`search` or `final` begins."""
 

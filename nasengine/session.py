@@ -165,10 +165,10 @@ def _go_on(folder: Path, plan: Plan, observer: Observer | None, durable: bool, p
     observer = observer or Nobody()
     ledger = Ledger.open(folder, durable)
     try:
-        storage = ledger.about()["storage"] or folder.resolve()
+        storage = ledger.about()["storage"]
         observer.opened(folder, plan)
-        executor = executor_for(plan, plugins, storage, observer)
-        Engine(plan, ledger, executor, storage_at(storage), folder, observer).run()
+        executor = executor_for(plan, plugins, folder.resolve(), storage, observer)
+        Engine(plan, ledger, executor, storage_at(storage or folder), folder, observer).run()
     finally:
         ledger.close()
     return Run(folder, plugins)

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from ..plugin import Plugin
 
 
-def executor_for(plan: Plan, plugins: Mapping[Any, Plugin], storage: str | Path, observer: Observer) -> Executor:
+def executor_for(
+    plan: Plan, plugins: Mapping[Any, Plugin], folder: Path, storage: str | None, observer: Observer
+) -> Executor:
     """The executor, its workers on their way. Raises ConfigError where the machine has not what was asked for."""
     config = plan.config
     if config.workers > 1 or config.ray is not None or config.dashboard:
         from .ray import RayExecutor
 
-        return RayExecutor(plan, plugins, storage, observer)
+        return RayExecutor(plan, plugins, folder, storage, observer)
 
     import torch
 
@@ -31,5 +33,5 @@ def executor_for(plan: Plan, plugins: Mapping[Any, Plugin], storage: str | Path,
     torch.set_num_threads(config.threads or 1)
     torch.backends.cudnn.deterministic = True  # the same seed gives the same search on a GPU, too
     device = pick_device(config.device)
-    worker = Worker(plan.space, plan.strategy, plan.evaluator, plan.task, device, storage_at(storage))
+    worker = Worker(plan.space, plan.strategy, plan.evaluator, plan.task, device, storage_at(storage or folder))
     return LocalExecutor(worker, config.time_per_trial, config.memory_per_trial)

@@ -1,0 +1,231 @@
+"""The Ray executor: a pool of warm workers, on this machine or on many. Workers may die, hang and come back."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, NasError, RunFailed, one_line
+from ..plan import Observer, Plan
+from ..plugin import Plugin
+from ..registry import importable
+from ..trial import Evaluate, Lost, Outcome, Report, Request, State, Verdict
+from . import Message
+from .cluster import Cluster
+from .remote import Order, Ready, RemoteWorker
+
+SECONDS_A_TURN = 1.0
+SECONDS_TO_OBEY = 3.0
+"""How long after its time limit a trial may take to end by itself, before its process is killed."""
+SECONDS_BEFORE_COMPLAINING = 20.0
+STARTS_BEFORE_GIVING_UP = 3
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """A worker's place. pending: what it was asked last; number: the trial that it works on."""
+
+    name: str
+    actor: Any
+    pending: Any
+    number: int | None = None
+    ready: bool = False
+    node: str = ""
+    failures: int = 0
+    verdict: Verdict | None = None
+    began: float = 0.0
+    curve: list[Mapping[str, float]] = field(default_factory=list)
+    label: str = ""
+
+
+class RayExecutor:
+    """Keeps `workers` actors, each with its share of the cluster, and gives each one request at a time."""
+
+    def __init__(
+        self, plan: Plan, plugins: Mapping[Any, Plugin], folder: Path, storage: str | None, observer: Observer
+    ) -> None:
+        """Raises ConfigError where the cluster, or a worker's share of it, is not to be had."""
+        self._config, self._note = plan.config, observer.note
+        self._cluster = Cluster(plan.config, observer.note)
+        self._slots: list[Slot] = []
+        try:
+            self._order = self._ordered(plan, plugins, folder, storage)
+            self._slots = [Slot(f"w{index}", None, None) for index in range(plan.config.workers)]
+            for slot in self._slots:
+                self._hire(slot)
+        except BaseException:
+            self.close()
+            raise
+        self._complain_at: float | None = time.monotonic() + SECONDS_BEFORE_COMPLAINING
+
+    @property
+    def free(self) -> int:
+        return sum(slot.ready and slot.number is None for slot in self._slots)
+
+    def submit(self, number: int, request: Request, seed: int) -> str:
+        slot = next(slot for slot in self._slots if slot.ready and slot.number is None)
+        slot.number, slot.verdict, slot.curve, slot.began = number, None, [], time.monotonic()
+        what = f" {request.architecture.short}" if isinstance(request, Evaluate) else f" learning {request.restart}"
+        slot.label = f"trial {number}{what}"
+        slot.pending = slot.actor.begin.options(name=slot.label).remote(number, request, seed)
+        return slot.name
+
+    def wait(self) -> list[Message]:
+        import ray
+
+        for slot in self._slots:
+            if slot.number is not None and slot.pending is None:
+                slot.pending = slot.actor.go_on.options(name=slot.label).remote(slot.verdict)
+                slot.verdict = None
+        pending = {slot.pending: slot for slot in self._slots if slot.pending is not None}
+        ready, waiting = ray.wait(list(pending), num_returns=1, timeout=SECONDS_A_TURN)
+        if ready and waiting:
+            more, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+            ready += more
+        messages = [message for reference in ready for message in self._collect(pending[reference])]
+        return messages + self._overdue()
+
+    def stop(self, number: int, verdict: Verdict) -> None:
+        for slot in self._slots:
+            if slot.number == number:
+                slot.verdict = verdict
+
+    def close(self) -> None:
+        import ray
+
+        for slot in self._slots:
+            if slot.actor is not None:
+                ray.kill(slot.actor)
+        self._slots = []
+        self._cluster.close()
+
+    def _ordered(self, plan: Plan, plugins: Mapping[Any, Plugin], folder: Path, storage: str | None) -> Order:
+        """Names where there are names; the task, for its data's sake, and what has no name as objects."""
+        import ray
+
+        config = plan.config
+        named = {kind: plugin for kind, plugin in plugins.items() if importable(plugin)}
+        parts = {kind: (plugin.known_as, plugin.settings) for kind, plugin in named.items()}
+        objects = {}
+        for kind, plugin in plugins.items():
+            if kind == "task" or kind not in named:
+                try:
+                    objects[kind] = ray.put(plugin)
+                except (TypeError, ValueError, AttributeError) as error:
+                    raise ConfigError(
+                        f"the {kind} {plugin.known_as!r} cannot be sent to another process ({one_line(error)}); use "
+                        f"one worker, or define it in a module"
+                    ) from None
+        return Order(
+            folder=folder,
+            parts=parts,
+            objects=objects,
+            storage=storage,
+            path=(os.getcwd(),),
+            device=config.device if config.device == "cpu" or not self._cluster.share.gpus else "cuda",
+            threads=config.threads or 1,
+            gpus=self._cluster.share.gpus,
+            seconds=config.time_per_trial,
+            memory=config.memory_per_trial,
+        )
+
+    def _hire(self, slot: Slot) -> None:
+        """A new process for the slot; it is ready when it has loaded everything."""
+        import ray
+
+        share = self._cluster.share
+        made = ray.remote(RemoteWorker).options(
+            num_cpus=share.cpus,
+            num_gpus=share.gpus,
+            memory=share.memory or 0,
+            max_restarts=0,
+            name=f"{self._order.folder.name} {slot.name} {os.urandom(3).hex()}",
+        )
+        slot.actor = made.remote(slot.name, self._order)
+        slot.pending = slot.actor.prepare.options(name="prepare").remote()
+        slot.number, slot.ready = None, False
+
+    def _collect(self, slot: Slot) -> list[Message]:
+        """What a worker answered; a dead one is replaced. Raises what is the run's fault, not a trial's."""
+        import ray
+
+        reference, slot.pending = slot.pending, None
+        try:
+            answer = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise RunFailed(f"a worker failed: {one_line(error.cause or error)}") from error
+        except ray.exceptions.RayError as error:
+            return self._replace(slot, error)
+        if isinstance(answer, NasError):
+            raise answer
+        if isinstance(answer, Ready):
+            slot.ready, slot.node, slot.failures = True, answer.node, 0
+        elif isinstance(answer, Report):
+            slot.curve.append(answer.metrics)
+            return [answer]
+        elif isinstance(answer, Outcome):
+            slot.number = None
+            if answer.state == "out_of_memory" and self._shared_memory:
+                return [Lost(answer.number, "out_of_memory", answer.error or "out of memory")]
+            return [answer]
+        return []
+
+    @property
+    def _shared_memory(self) -> bool:
+        """Whether another trial may be the one that took the memory that this one lacked."""
+        gpus = self._cluster.share.gpus
+        return len(self._slots) > 1 and self._config.memory_per_trial is None and gpus == 0
+
+    def _replace(self, slot: Slot, error: Exception) -> list[Message]:
+        import ray
+
+        number, node = slot.number, slot.node
+        text, state = _cause(error)
+        if not slot.ready:
+            slot.failures += 1
+            if slot.failures >= STARTS_BEFORE_GIVING_UP:
+                raise RunFailed(f"a worker could not be started {slot.failures} times, the last time: {text}")
+        ray.kill(slot.actor)
+        self._hire(slot)
+        if number is None:
+            return []
+        alive = {known["NodeID"] for known in ray.nodes() if known["Alive"]}
+        return [Lost(number, state, text, blamed=node in alive)]
+
+    def _overdue(self) -> list[Message]:
+        """Kills the workers whose trial goes on past its limit of time, and says once if workers find no place."""
+        import ray
+
+        now = time.monotonic()
+        if self._complain_at is not None and now > self._complain_at:
+            homeless = sum(not slot.ready for slot in self._slots)
+            self._complain_at = None
+            if homeless:
+                self._note(f"{homeless} of {len(self._slots)} workers wait for {self._cluster.share} to be free")
+        limit = self._config.time_per_trial
+        messages: list[Message] = []
+        for slot in self._slots if limit is not None else []:
+            if slot.number is not None and now - slot.began > (limit or 0) + SECONDS_TO_OBEY:
+                curve, number = tuple(slot.curve), slot.number
+                error = "it took longer than a trial may, and had to be killed"
+                ended = Outcome(
+                    number, "timed_out", curve[-1] if curve else {}, curve, now - slot.began, slot.name, error
+                )
+                messages.append(ended)
+                ray.kill(slot.actor)
+                self._hire(slot)
+        return messages
+
+
+def _cause(error: Exception) -> tuple[str, State]:
+    """Why a worker was lost, in a line, and the state of a trial that is lost for good."""
+    text = str(error)
+    if "memory" in text.lower() and ("OOM" in text or "running low" in text or "memory pressure" in text):
+        return "its worker was killed: the machine ran out of memory", "out_of_memory"
+    if "node" in text.lower() and ("died" in text and "node failure" in text.lower()):
+        return "the machine of its worker left the cluster", "failed"
+    return "its worker died", "failed"

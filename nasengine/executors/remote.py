@@ -1,0 +1,129 @@
+"""A worker in a process of its own: the local executor there, reached from afar."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import NasError, RunError
+from ..trial import Request, Verdict
+from . import Message
+from .local import LocalExecutor
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a worker is made of: names and settings, and references to what has no name.
+
+    parts: by kind, the plugin's name and options. objects: by kind, a reference to the plugin itself in the object
+    store: the task with its data, and whatever was given as an object. storage: where checkpoints go, if not into the
+    run's folder. path: where Python looks for modules, too. gpus: the share of them. seconds, memory: a trial's limits.
+    """
+
+    folder: Path
+    parts: Mapping[Any, tuple[str, Mapping[str, Any]]]
+    objects: Mapping[Any, Any]
+    storage: str | None
+    path: tuple[str, ...]
+    device: str
+    threads: int
+    gpus: float
+    seconds: float | None
+    memory: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker says that it is ready, and where."""
+
+    pid: int
+    host: str
+    node: str
+
+
+class RemoteWorker:
+    """What Ray makes an actor of. Errors that are the run's, not a trial's, come back as values."""
+
+    def __init__(self, name: str, order: Order) -> None:
+        self._name, self._order = name, order
+
+    def prepare(self) -> Ready | NasError:
+        """Loads everything, once."""
+        try:
+            self._executor = self._made()
+        except NasError as error:
+            return error
+        import ray
+
+        return Ready(os.getpid(), socket.gethostname(), ray.get_runtime_context().get_node_id())
+
+    def begin(self, number: int, request: Request, seed: int) -> Message | NasError:
+        """Starts a request; what comes of its first epoch."""
+        self._number = number
+        self._executor.submit(number, request, seed)
+        return self._step()
+
+    def go_on(self, verdict: Verdict | None) -> Message | NasError:
+        """What comes of the next epoch, or of the verdict."""
+        if verdict is not None:
+            self._executor.stop(self._number, verdict)
+        return self._step()
+
+    def _step(self) -> Message | NasError:
+        try:
+            messages = self._executor.wait()
+            while not messages:
+                messages = self._executor.wait()
+        except NasError as error:
+            return error
+        self._measure()
+        return messages[0]
+
+    def _made(self) -> LocalExecutor:
+        import ray
+        import torch
+
+        from ..device import pick_device
+        from ..registry import load, make
+        from ..storage import storage_at
+        from ..worker import Worker
+
+        order = self._order
+        sys.path.extend(folder for folder in order.path if folder not in sys.path)
+        if order.storage is None and not (order.folder / "ledger.sqlite").exists():
+            raise RunError(
+                f"the worker on {socket.gethostname()} does not see the run's folder {order.folder}; use a folder "
+                f"that all machines share (--out), or a place that all reach (--storage s3://…)"
+            )
+        for kind, (name, _) in order.parts.items():
+            load(kind, name)  # first, so that what refers to a plugin's file finds it
+        parts: dict[Any, Any] = {kind: ray.get(reference) for kind, reference in order.objects.items()}
+        for kind, (name, options) in order.parts.items():
+            if kind not in parts:
+                parts[kind] = make(kind, name, options)
+        torch.set_num_threads(order.threads)
+        torch.backends.cudnn.deterministic = True
+        device = pick_device(order.device)
+        if 0 < order.gpus < 1 and device != "cpu":  # so that a neighbour on the same GPU does not pay for this one
+            torch.cuda.set_per_process_memory_fraction(order.gpus)
+        storage = storage_at(order.storage or order.folder)
+        worker = Worker(
+            parts["space"], parts["strategy"], parts["evaluator"], parts["task"], device, storage, self._name
+        )
+        self._device = worker.device
+        return LocalExecutor(worker, order.seconds, order.memory)
+
+    def _measure(self) -> None:
+        """Says on Ray's metrics how much of the GPU the trial takes."""
+        if self._device.type != "cuda":
+            return
+        import torch
+
+        from .metrics import gpu_memory
+
+        gpu_memory(self._order.folder.name, self._name, self._number, torch.cuda.max_memory_allocated(self._device))
