@@ -308,8 +308,9 @@ def test_a_strategy_that_learns_in_a_supernet_is_refused_in_a_sentence() -> None
 
 
 def test_a_study_on_disk_goes_on_where_it_was_after_a_kill(tmp_path: Path) -> None:
+    expected: list[str] = []
     whole = tiny(seed=5, trials=30)
-    optuna.create_study(direction="maximize", sampler=whole).optimize(objective_of(whole, expected := []), n_trials=30)
+    optuna.create_study(direction="maximize", sampler=whole).optimize(objective_of(whole, expected), n_trials=30)
     storage, tried = f"sqlite:///{tmp_path / 'study.db'}", list[str]()
     for trials in (11, 4, 15):
         sampler = tiny(seed=5, trials=30)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..config import Config
+from ..config import Config, PluginChoice
 from ..errors import ConfigError, ReplayError
 from ..evaluator import Fidelity
 from ..parts import choice_of, resolve
@@ -33,18 +34,21 @@ class Conversation:
 
     def __init__(
         self,
-        strategy: str | Strategy,
-        space: str | SearchSpace,
-        task: str | Task,
+        strategy: str | Strategy | PluginChoice,
+        space: str | SearchSpace | PluginChoice,
+        task: str | Task | PluginChoice,
         trials: int,
         seed: int,
         fidelity: Fidelity | str,
     ) -> None:
+        self._made_with = (strategy, space, task, trials, seed, fidelity)
         given: dict[Any, Any] = {"strategy": strategy, "space": space, "task": task}
         objects: dict[Any, Plugin] = {k: _fresh(part) for k, part in given.items() if isinstance(part, Plugin)}
         choices = {kind: choice_of(kind, objects[kind]) if kind in objects else part for kind, part in given.items()}
         settings = {"trials": trials, "seed": seed, "fidelity": fidelity, "objectives": ("value",)}
-        self.plan: Plan = resolve(Config.of({**choices, **settings}, "the search"), objects)
+        config = Config.of({**choices, **settings}, "the search")
+        config = config.model_copy(update={kind: _absolute(getattr(config, kind)) for kind in given})
+        self.plan: Plan = resolve(config, objects)
         self.strategy = self.plan.strategy
         if isinstance(self.strategy, OneShotStrategy):
             raise self._one_shot()
@@ -53,6 +57,10 @@ class Conversation:
         self.in_flight: dict[int, Evaluate] = {}
         self._asked = 0
         self._objectives: Sequence[Objective] = ()
+
+    def again(self) -> Conversation:
+        """One made of the same, that has not started."""
+        return Conversation(*self._made_with)
 
     @property
     def started(self) -> bool:
@@ -164,3 +172,11 @@ def _fresh(plugin: Plugin) -> Plugin:
     made: Plugin = type(plugin)(**plugin.settings)
     made.known_as = plugin.known_as
     return made
+
+
+def _absolute(choice: PluginChoice) -> PluginChoice:
+    """A plugin's file by its absolute path: other processes may work in other folders."""
+    file, _, attribute = choice.name.rpartition(":")
+    if not file.endswith(".py"):
+        return choice
+    return choice.model_copy(update={"name": f"{Path(file).expanduser().resolve()}:{attribute}"})
