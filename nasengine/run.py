@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .architecture import Architecture
 from .config import Config
@@ -21,9 +21,11 @@ from .trial import Evaluate, Objective, Request, Trial, request_from_dict
 if TYPE_CHECKING:
     import optuna
     import pandas as pd
+    from matplotlib.figure import Figure
     from torch import nn
 
     from .plugin import Plugin
+    from .report.importance import Importance
     from .space import SearchSpace
     from .task import Task
 
@@ -262,6 +264,47 @@ class Run:
     def has_model(self) -> bool:
         """Whether the trained model of the best trial is in the run's folder."""
         return self.best.purpose == "final" and model_path(self.folder, self.best.number).exists()
+
+    def importance(self) -> Importance:
+        """How much of the first objective's variance each decision explains; where that cannot be told, why."""
+        from .report.importance import importance
+
+        return importance(self)
+
+    def plot_best(self, over: Literal["trials", "seconds"] = "trials") -> Figure:
+        """The best value so far. These figures raise RunError where there is nothing to draw."""
+        from .report.plots import best_so_far
+
+        return best_so_far(self, over)
+
+    def plot_curves(self) -> Figure:
+        """The learning curves: of the learning in a supernet, or of the best trials."""
+        from .report.plots import curves
+
+        return curves(self)
+
+    def plot_front(self) -> Figure:
+        """The Pareto front, where there are several objectives."""
+        from .report.plots import front
+
+        return front(self)
+
+    def plot_importance(self) -> Figure:
+        """The decisions that matter most, as bars."""
+        from .report.plots import importance
+
+        return importance(self)
+
+    def draw(self, trial: int | None = None) -> Figure:
+        """An architecture as a picture: a trial's, by default the one found."""
+        from .report.drawing import draw_trial
+
+        return draw_trial(self, trial)
+
+    def _repr_html_(self) -> str:
+        from .report.html import card
+
+        return card(self)
 
     def summary(self) -> dict[str, Any]:
         """What the run found, as JSON values."""

@@ -58,15 +58,13 @@ class SearchSpace(Plugin, ABC):
         return architecture
 
     def graph(self, architecture: Architecture) -> nx.DiGraph:
-        """The architecture as a graph for drawing; here: its picks in a row. Nodes carry a `label`."""
-        import networkx as nx
+        """The architecture as an acyclic graph for drawing; here: its picks in a row.
 
-        graph = nx.DiGraph()
-        nx.add_path(graph, ["input", *architecture.picks, "output"])
-        for name in graph:
-            pick = architecture.picks.get(name)
-            graph.nodes[name]["label"] = name if pick is None else f"{name}: {pick}"
-        return graph
+        Nodes carry a `label`. They may carry a `group` (those of one group, such as an operation, get one colour) and,
+        if all do, a `part` (parts, such as the cells of a cell space, are drawn one below the other under their names).
+        An edge may carry a `label`, the operation that it is.
+        """
+        return picks_in_a_row(architecture)
 
     def describe(self, architecture: Architecture) -> str:
         """The architecture in a few lines of text; here: a line for each pick."""
@@ -100,3 +98,17 @@ class SearchSpace(Plugin, ABC):
         module = self.build(chooser, task)
         domain = Domain(self.known_as, self.recorded_settings(), chooser.decisions, self.canonical)
         return Supernet(module, domain, chooser.finished_gates(self.known_as))
+
+
+def picks_in_a_row(architecture: Architecture) -> nx.DiGraph:
+    """The graph of any architecture, whatever its space."""
+    import networkx as nx
+
+    labels = ["input"]
+    for name, pick in architecture.picks.items():
+        labels.append(f"{name}: {' + '.join(pick) if isinstance(pick, tuple) else pick}")
+    labels.append("output")
+    graph = nx.DiGraph()
+    graph.add_nodes_from((index, {"label": label}) for index, label in enumerate(labels))
+    nx.add_path(graph, range(len(labels)))
+    return graph

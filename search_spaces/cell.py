@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
 INPUTS = 2
+PARTS = {"normal": "Normal cell", "reduce": "Reduction cell"}
 Edges = list[tuple[int, str]]
 """A node's incoming edges: (index of the state it comes from, operation); states 0 and 1 are the cell's inputs."""
 
@@ -118,19 +119,19 @@ class CellSpace(SearchSpace):
         return Architecture(architecture.space, architecture.options, picks)
 
     def graph(self, architecture: Architecture) -> nx.DiGraph:
-        """Both cells as one graph with two parts; edges carry the operation as `label`."""
+        """Both cells as one graph of two parts; an edge's label is its operation, and a node adds up what it gets."""
         import networkx as nx
 
         graph = nx.DiGraph()
         for kind in _kinds(architecture):
             cell = _edges(architecture, kind)
-            names = [f"{kind} c_{{k-2}}", f"{kind} c_{{k-1}}", *(f"{kind} {node}" for node in range(len(cell)))]
-            graph.add_nodes_from((name, {"label": name.removeprefix(f"{kind} "), "cell": kind}) for name in names)
-            graph.add_node(f"{kind} output", label="c_{k}", cell=kind)
+            names = [f"{kind} {_state(index)}" for index in range(INPUTS + len(cell))]
+            graph.add_nodes_from((n, {"label": _state(i), "part": PARTS[kind]}) for i, n in enumerate(names))
+            graph.add_node(f"{kind} output", label="output", part=PARTS[kind])
             for node, edges in enumerate(cell):
                 for source, operation in edges:
                     graph.add_edge(names[source], names[INPUTS + node], label=operation)
-                graph.add_edge(names[INPUTS + node], f"{kind} output", label="concat")
+                graph.add_edge(names[INPUTS + node], f"{kind} output")
         return graph
 
     def describe(self, architecture: Architecture) -> str:

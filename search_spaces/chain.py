@@ -56,12 +56,13 @@ class ChainSpace(SearchSpace):
         return nn.Sequential(*parts, Classifier(channels, task.classes))
 
     def graph(self, architecture: Architecture) -> nx.DiGraph:
-        """The layers in a row."""
+        """The layers in a row, a colour for each operation."""
         import networkx as nx
 
         graph = nx.DiGraph()
         labels = ["input", "stem", *_layers(architecture), "classifier"]
-        graph.add_nodes_from((index, {"label": label}) for index, label in enumerate(labels))
+        groups = {label: label.partition("×")[0] for label in labels if "×" in label}
+        graph.add_nodes_from((index, {"label": n, "group": groups.get(n)}) for index, n in enumerate(labels))
         nx.add_path(graph, range(len(labels)))
         return graph
 

@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import NasError
-from . import export, list, resume, run, show
+from . import export, list, report, resume, run, show
 
 # the root of click's errors, which typer does not export
 CLICK_ERROR: type[Any] = cast(type[Any], typer.BadParameter.__mro__[2])
@@ -33,6 +33,7 @@ app.command("resume")(resume.resume)
 app.command("show")(show.show)
 app.command("list")(list.list_plugins)
 app.command("export")(export.export)
+app.command("report")(report.report)
 
 
 class Stopped(BaseException):

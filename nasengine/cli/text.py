@@ -4,33 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..run import Comparison, Run
-from ..trial import Trial
+from ..run import Run
+from ..wording import duration, figures, gain, is_fraction, judged_on, metric
 
-FRACTIONS = ("accuracy", "f1")
+__all__ = ["curve", "duration", "figures", "gain", "is_fraction", "judged_on", "metric", "result"]
+
 BARS = "▁▂▃▄▅▆▇█"
-
-
-def is_fraction(metric: str) -> bool:
-    """Whether a metric is a share of one, shown in percent."""
-    return metric.removeprefix("test_") in FRACTIONS
-
-
-def metric(name: str, value: float) -> str:
-    """A metric's value with its unit: `98.61 %`, `24,954`, `0.0366`."""
-    if is_fraction(name):
-        return f"{100 * value:.2f} %"
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:.4g}"
-
-
-def duration(seconds: float) -> str:
-    """`8.2 s`, `3 min 05 s`, `2 h 10 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def curve(values: Sequence[float]) -> str:
@@ -38,17 +17,6 @@ def curve(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
     step = (high - low) / (len(BARS) - 1) or 1
     return "".join(BARS[round((value - low) / step)] for value in values)
-
-
-def gain(comparison: Comparison) -> str:
-    """How the architecture found compares with random ones, honest also when it is worse."""
-    n = len(comparison.baseline)
-    scale, digits, unit = (100, 1, " points") if is_fraction(comparison.metric) else (1, 4, "")
-    spread = f", ± {scale * comparison.spread:.{digits}f}" if n > 1 else ""
-    line = f"search gain {scale * comparison.gain:+.{digits}f}{unit} over random (n = {n}{spread})"
-    if n > 1 and abs(comparison.gain) <= comparison.spread:
-        return f"{line}: within the spread of random architectures"
-    return line if comparison.gain > 0 else f"{line}: random architectures did as well or better"
 
 
 def result(run: Run) -> str:
@@ -62,8 +30,7 @@ def result(run: Run) -> str:
     lines += [f"  {label:<22}{value}" for label, value in figures(run, best)]
     comparison = run.comparison()
     if comparison is not None:
-        test = " on the test data" if comparison.metric.startswith("test_") else ", as the search judges"
-        lines += ["", f"  {gain(comparison)}{test}"]
+        lines += ["", f"  {gain(comparison)}{judged_on(comparison)}"]
     if len(run.objectives) > 1:
         lines += ["", "Not beaten in every objective by another (the Pareto front of the search):"]
         for trial in run.front():
@@ -78,18 +45,3 @@ def result(run: Run) -> str:
     width = max(map(len, commands)) + 3
     lines += ["Next:", *(f"  {command:<{width}}{what}" for command, what in commands.items())]
     return "\n".join(lines)
-
-
-def figures(run: Run, trial: Trial) -> list[tuple[str, str]]:
-    """What a trial measured, labelled: the objectives on validation and test data, and the size."""
-    shown = []
-    for objective in run.objectives:
-        name = objective.metric
-        if name in trial.metrics:
-            label = f"validation {name}" if f"test_{name}" in trial.metrics else name
-            shown.append((label, metric(name, trial.metrics[name])))
-        if f"test_{name}" in trial.metrics:
-            shown.append((f"test {name}", metric(name, trial.metrics[f"test_{name}"])))
-    if "parameters" in trial.metrics and all(o.metric != "parameters" for o in run.objectives):
-        shown.append(("parameters", metric("parameters", trial.metrics["parameters"])))
-    return shown

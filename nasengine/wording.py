@@ -1,0 +1,64 @@
+"""Numbers and judgements in words, the same in a terminal, in a figure and on a page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .run import Comparison, Run
+    from .trial import Trial
+
+FRACTIONS = ("accuracy", "f1")
+
+
+def is_fraction(metric: str) -> bool:
+    """Whether a metric is a share of one, shown in percent."""
+    return metric.removeprefix("test_") in FRACTIONS
+
+
+def metric(name: str, value: float) -> str:
+    """A metric's value with its unit: `98.61 %`, `24,954`, `0.0366`."""
+    if is_fraction(name):
+        return f"{100 * value:.2f} %"
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """`8.2 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def gain(comparison: Comparison) -> str:
+    """How the architecture found compares with random ones, honest also when it is worse."""
+    n = len(comparison.baseline)
+    scale, digits, unit = (100, 1, " points") if is_fraction(comparison.metric) else (1, 4, "")
+    spread = f", ± {scale * comparison.spread:.{digits}f}" if n > 1 else ""
+    line = f"search gain {scale * comparison.gain:+.{digits}f}{unit} over random (n = {n}{spread})"
+    if n > 1 and abs(comparison.gain) <= comparison.spread:
+        return f"{line}: within the spread of random architectures"
+    return line if comparison.gain > 0 else f"{line}: random architectures did as well or better"
+
+
+def judged_on(comparison: Comparison) -> str:
+    """What a comparison was made on, to stand behind its gain."""
+    return " on the test data" if comparison.metric.startswith("test_") else ", as the search judges"
+
+
+def figures(run: Run, trial: Trial) -> list[tuple[str, str]]:
+    """What a trial measured, labelled: the objectives on validation and test data, and the size."""
+    shown = []
+    for objective in run.objectives:
+        name = objective.metric
+        if name in trial.metrics:
+            label = f"validation {name}" if f"test_{name}" in trial.metrics else name
+            shown.append((label, metric(name, trial.metrics[name])))
+        if f"test_{name}" in trial.metrics:
+            shown.append((f"test {name}", metric(name, trial.metrics[f"test_{name}"])))
+    if "parameters" in trial.metrics and all(o.metric != "parameters" for o in run.objectives):
+        shown.append(("parameters", metric("parameters", trial.metrics["parameters"])))
+    return shown
