@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import traceback
+from contextlib import suppress
 from types import FrameType
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
 from .. import __version__
-from ..errors import NasError
-from . import export, list, report, resume, run, show
+from ..errors import Interrupted, NasError
+from . import export, grafana, list, report, resume, run, show, watch
 
 # the root of click's errors, which typer does not export
 CLICK_ERROR: type[Any] = cast(type[Any], typer.BadParameter.__mro__[2])
+SECONDS_TO_STOP = 6.0
+"""How long a search that was asked to end may take until it is ended."""
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 app = typer.Typer(
@@ -30,10 +34,12 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("resume")(resume.resume)
+app.command("watch")(watch.watch)
 app.command("show")(show.show)
 app.command("list")(list.list_plugins)
 app.command("export")(export.export)
 app.command("report")(report.report)
+app.command("grafana")(grafana.grafana)
 
 
 class Stopped(BaseException):
@@ -67,14 +73,29 @@ def main() -> NoReturn:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
 
+    asked: list[int] = []
+
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(EXIT_CODES[signal.Signals(number)])
+        """The first signal asks a search to end, the second ends it; what is no search ends at once."""
+        asked.append(EXIT_CODES[signal.Signals(number)])
+        observer = run.current.observer
+        if observer is None or run.current.folder is None or len(asked) > 1:
+            raise Stopped(asked[0])
+        observer.stop_requested = True
+        with suppress(OSError):
+            os.write(2, b"\nnas: stopping: nothing new is begun, what runs leaves a checkpoint. Once more: at once.\n")
+        insist = threading.Timer(SECONDS_TO_STOP, os.kill, (os.getpid(), number))
+        insist.daemon = True
+        insist.start()
 
     for number in EXIT_CODES:
         signal.signal(number, stop)
     try:
         code = app(arguments, standalone_mode=False) or 0
         sys.stdout.flush()
+    except Interrupted as interrupted:
+        print(f"\nnas: {interrupted}", file=sys.stderr)
+        code = asked[0] if asked else interrupted.exit_code
     except NasError as error:
         if debug:
             traceback.print_exc()

@@ -8,21 +8,41 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .machine import (
+    AllowPublic,
+    CpusPerTrial,
+    Dashboard,
+    DashboardHost,
+    Device,
+    GpusPerTrial,
+    MemoryPerTrial,
+    Ray,
+    Retries,
+    TimePerTrial,
+    Workers,
+)
+
 if TYPE_CHECKING:
     from ..plan import Observer
 
 
 @dataclass
 class Current:
-    """The run that this process works on, for saying how to resume it."""
+    """The run that this process works on, for ending it, and for saying how to resume it."""
 
-    folder: Path | None = None
+    observer: Observer | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """The run's folder, once it is there."""
+        return getattr(self.observer, "folder", None)
 
 
 current = Current()
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Log = Annotated[list[str] | None, typer.Option(metavar="LOGGER", help="Log to `mlflow`, `wandb` or `tensorboard`, with options as `mlflow:experiment=mine`; may be given several times.")]
 
 
 def run(
@@ -38,11 +58,23 @@ def run(
     baseline: Annotated[int | None, typer.Option(metavar="N", help="Random architectures trained by the same recipe, to compare with.  [default: 3]")] = None,
     max_failures: Annotated[float | None, typer.Option(metavar="FRACTION", help="Give up when more than this share of the trials fails.  [default: 0.5]")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same search.  [default: 0]")] = None,
-    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to train.  [default: auto]")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.  [default: the cores that this process may use, but one]")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of a trial.  [default: its CPUs; with one worker all cores but one]")] = None,
     data: Annotated[str | None, typer.Option(metavar="DIR", help="Where relative data paths start; else NASENGINE_DATA.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="Read settings from a file; flags override it.")] = None,
+    storage: Annotated[str | None, typer.Option(metavar="URL", help="Where workers leave checkpoints and models, if they do not share the run's folder: `s3://…`, or a folder.")] = None,
+    device: Device = None,
+    workers: Workers = None,
+    ray: Ray = None,
+    cpus_per_trial: CpusPerTrial = None,
+    gpus_per_trial: GpusPerTrial = None,
+    memory_per_trial: MemoryPerTrial = None,
+    time_per_trial: TimePerTrial = None,
+    retries: Retries = None,
+    dashboard: Dashboard = None,
+    dashboard_host: DashboardHost = None,
+    allow_public: AllowPublic = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder.  [default: runs/DATE-SPACE-STRATEGY-N]")] = None,
+    log: Log = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
@@ -58,26 +90,28 @@ def run(
         "space": space, "strategy": strategy, "evaluator": evaluator, "task": task, "trials": trials,
         "time_limit": time_limit, "objectives": tuple(objective) if objective else None, "fidelity": fidelity,
         "final_fidelity": final_fidelity, "baseline": baseline, "max_failures": max_failures, "seed": seed,
-        "device": device, "threads": threads, "data": data,
+        "threads": threads, "data": data, "storage": storage, "device": device, "workers": workers, "ray": ray,
+        "cpus_per_trial": cpus_per_trial, "gpus_per_trial": gpus_per_trial, "memory_per_trial": memory_per_trial,
+        "time_per_trial": time_per_trial, "retries": retries, "dashboard": dashboard,
+        "dashboard_host": dashboard_host, "allow_public": allow_public,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     settings = Config.read(config, **given) if config else Config.of(given, "nas run")
-    finish(lambda observer: start(settings, out, observer=observer), json, quiet)
+    finish(lambda observer: start(settings, out, observer=observer), json, quiet, log)
 
 
-def finish(search: Any, json: bool, quiet: bool) -> None:
+def finish(search: Any, json: bool, quiet: bool, log: list[str] | None = None) -> None:
     """Runs a search with its progress shown, then prints what it found."""
     from .text import result
 
-    observer = watcher(quiet)
+    current.observer = observer = watcher(quiet, log)
     try:
         finished = search(observer)
     finally:
-        current.folder = getattr(observer, "folder", None)
         close = getattr(observer, "close", None)
         if close:
             close()
-    current.folder = None
+    current.observer = None
     if json:
         import json as encoder
 
@@ -86,11 +120,16 @@ def finish(search: Any, json: bool, quiet: bool) -> None:
         typer.echo(result(finished))
 
 
-def watcher(quiet: bool) -> Observer:
-    """Bars in a terminal, lines elsewhere, or nothing."""
+def watcher(quiet: bool, log: list[str] | None = None) -> Observer:
+    """Bars in a terminal, lines elsewhere, or nothing; and the loggers that were asked for."""
     import sys
 
     from .progress import Bars, Lines
     from .progress import Quiet as Silent
 
-    return Silent() if quiet else Bars() if sys.stderr.isatty() else Lines()
+    shown = Silent() if quiet else Bars() if sys.stderr.isatty() else Lines()
+    if not log:
+        return shown
+    from ..observers import Several, logger
+
+    return Several(shown, [logger(text) for text in log])
