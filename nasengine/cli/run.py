@@ -42,7 +42,13 @@ current = Current()
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-Log = Annotated[list[str] | None, typer.Option(metavar="LOGGER", help="Log to `mlflow`, `wandb` or `tensorboard`, with options as `mlflow:experiment=mine`; may be given several times.")]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LOGGER",
+        help="Log to `mlflow`, `wandb` or `tensorboard`, with options as `mlflow:experiment=mine`; may be given several times.",
+    ),
+]
 
 
 def run(
