@@ -67,9 +67,8 @@ class Run:
         self._finished = False
         self.seconds = 0.0
         """How long the run has worked, over all its processes."""
-        self.asked_at: dict[int, float] = {}
         self.told_at: dict[int, float] = {}
-        """When each request was made, and came back: in seconds of the run's work."""
+        """When each trial came back, in seconds of the run's work."""
         self.refresh()
 
     def refresh(self) -> list[Trial]:
@@ -93,7 +92,6 @@ class Run:
             return
         if event.kind in ("ask", "final"):
             self.requests[event.number] = request_from_dict(event.body)
-            self.asked_at[event.number] = event.elapsed
         elif event.kind == "tell":
             request = self.requests[event.number]
             seed = trial_seed(self.config.seed, event.number)

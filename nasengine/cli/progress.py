@@ -10,10 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ..plan import Observer, Plan
+from ..run import Run
 from ..trial import Learn, Report, Request, Trial
 from .text import duration, metric
 
 PHASES = {"search": "searching", "final": "training what was found, and random architectures by the same recipe"}
+BARS = 6
+"""How many running trials have a bar of their own."""
 
 
 class Lines(Observer):
@@ -24,6 +27,7 @@ class Lines(Observer):
         self.metric = "accuracy"
         self.best: float | None = None
         self.requests: dict[int, Request] = {}
+        self.restarts = 1
         self.began_at = time.monotonic()
 
     def say(self, line: str) -> None:
@@ -33,6 +37,7 @@ class Lines(Observer):
         self.folder, self.plan = folder, plan
         self.objective = plan.objectives[0]
         self.metric = self.objective.metric
+        self.restarts = int(getattr(plan.strategy, "restarts", 1))
         parts = (plan.space, plan.strategy, plan.evaluator, plan.task)
         names = " · ".join(part.known_as for part in parts)
         self.say(f"{names} · seed {plan.config.seed} · {folder}")
@@ -46,21 +51,34 @@ class Lines(Observer):
         self.requests[number] = request
 
     def reported(self, report: Report) -> None:
-        if isinstance(self.requests.get(report.number), Learn):
+        request = self.requests.get(report.number)
+        if isinstance(request, Learn):
             of = f"/{report.epochs}" if report.epochs else ""
-            self.say(f"learning, epoch {report.epoch}{of}: {described(report.metrics)}")
+            self.say(f"{self.learning(request)}, epoch {report.epoch}{of}: {described(report.metrics)}")
+
+    def lost(self, number: int, error: str) -> None:
+        self.say(f"trial {number}: its worker was lost ({error}); it runs again")
 
     def ended(self, trial: Trial) -> None:
+        self.requests.pop(trial.number, None)
         self.say(self.line(trial))
+
+    def learning(self, request: Learn) -> str:
+        """`learning`, or, where there are several, which of them: `learning 2 of 3`."""
+        return "learning" if self.restarts == 1 else f"learning {request.restart + 1} of {self.restarts}"
+
+    def compare(self, trial: Trial) -> None:
+        """Keeps the search's best score."""
+        score = self.objective.score(trial)
+        if trial.purpose == "search" and score is not None and (self.best is None or score > self.best):
+            self.best = score
 
     def line(self, trial: Trial) -> str:
         """One trial in one line."""
         what = {"final": "found", "baseline": "random"}.get(trial.purpose, f"trial {trial.number}")
         if isinstance(trial.request, Learn):
-            what = f"trial {trial.number} (learning)"
-        score = self.objective.score(trial)
-        if trial.purpose == "search" and score is not None and (self.best is None or score > self.best):
-            self.best = score
+            what = f"trial {trial.number} ({self.learning(trial.request)})"
+        self.compare(trial)
         state = trial.state if trial.same_as is None else f"same network as trial {trial.same_as}"
         shown = {name: trial.metrics[name] for name in (self.metric, "parameters") if name in trial.metrics}
         parts = [f"{what}: {state}", described(shown), duration(trial.seconds), trial.error or ""]
@@ -74,7 +92,7 @@ def described(metrics: object) -> str:
 
 
 class Bars(Lines):
-    """Two bars: trials of the phase, and epochs of the trial that runs."""
+    """A bar for the trials of the phase, and one for the epochs of each trial that runs, as far as there is room."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +106,14 @@ class Bars(Lines):
             console=self.console,
         )
         self.trials: TaskID | None = None
-        self.epochs: TaskID | None = None
+        self.before = {True: 0, False: 0}  # how many of the search's trials, and of the others, there are already
+        self.running: dict[int, TaskID] = {}
+
+    def opened(self, folder: Path, plan: Plan) -> None:
+        super().opened(folder, plan)
+        for trial in Run(folder).all_trials:  # of a run that is resumed
+            self.before[trial.purpose == "search"] += 1
+            self.compare(trial)
 
     def say(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False)
@@ -100,30 +125,56 @@ class Bars(Lines):
         config = self.plan.config
         total = config.trials if phase == "search" else 1 + config.baseline
         name = "trials" if phase == "search" else "final training"
-        self.trials = self.progress.add_task(name, total=total, note="")
+        done = self.before[phase == "search"]
+        self.trials = self.progress.add_task(name, total=total, completed=done, note="")
+        self.fit()
 
     def started(self, number: int, request: Request) -> None:
         super().started(number, request)
-        if isinstance(request, Learn) and self.trials is not None:
-            self.progress.update(self.trials, visible=False)  # one long request: its epochs are the progress
-        name = "learning" if isinstance(request, Learn) else f"trial {number}"
-        self.epochs = self.progress.add_task(f"  {name}", total=None, note="")
+        if isinstance(request, Learn):
+            name = self.learning(request)
+            if self.trials is not None:
+                self.progress.update(self.trials, visible=False)  # long requests: their epochs are the progress
+        else:
+            name = {"final": "found", "baseline": "random"}.get(request.purpose, f"trial {number}")
+        if number in self.running:  # again, after its worker was lost
+            self.progress.remove_task(self.running[number])
+        self.running[number] = self.progress.add_task(f"  {name}", total=None, note="", visible=False)
+        self.fit()
+
+    def fit(self) -> None:
+        """Shows the first few that run, and how many more there are."""
+        for place, task in enumerate(self.running.values()):
+            self.progress.update(task, visible=place < BARS)
+        if self.trials is not None:
+            sign = 1 if self.objective.direction == "max" else -1
+            best = "" if self.best is None else f"best {described({self.metric: sign * self.best})}"
+            more = f"and {len(self.running) - BARS} more running" if len(self.running) > BARS else ""
+            self.progress.update(self.trials, note=", ".join(part for part in (best, more) if part))
 
     def reported(self, report: Report) -> None:
         shown = {k: v for k, v in report.metrics.items() if k == self.metric} or report.metrics
-        if self.epochs is not None:
-            self.progress.update(self.epochs, completed=report.epoch, total=report.epochs, note=described(shown))
+        task = self.running.get(report.number)
+        if task is not None:
+            self.progress.update(task, completed=report.epoch, total=report.epochs, note=described(shown))
+
+    def lost(self, number: int, error: str) -> None:
+        super().lost(number, error)
+        if number in self.running:
+            self.progress.remove_task(self.running.pop(number))
+            self.fit()
 
     def ended(self, trial: Trial) -> None:
         line = self.line(trial)
+        self.requests.pop(trial.number, None)
         if trial.state != "done" or trial.purpose != "search" or isinstance(trial.request, Learn):
             self.say(line)
-        if self.epochs is not None:
-            self.progress.remove_task(self.epochs)
-            self.epochs = None
+        if trial.number in self.running:
+            self.progress.remove_task(self.running.pop(trial.number))
         if self.trials is not None:
-            best = "" if self.best is None else f"best {described({self.metric: abs(self.best)})}"
-            self.progress.update(self.trials, advance=1, visible=True, note=best)
+            learning = any(isinstance(request, Learn) for request in self.requests.values())
+            self.progress.update(self.trials, advance=1, visible=not learning)
+        self.fit()
 
     def close(self) -> None:
         self.progress.stop()

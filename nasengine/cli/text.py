@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import get_args
 
 from ..run import Run
+from ..trial import State
 from ..wording import duration, figures, gain, is_fraction, judged_on, metric
 
 __all__ = ["curve", "duration", "figures", "gain", "is_fraction", "judged_on", "metric", "result"]
 
+STATES: tuple[State, ...] = get_args(State)
 BARS = "▁▂▃▄▅▆▇█"
+
+
+def brief(seconds: float) -> str:
+    """A duration that is read at a glance: `8 s`, `3 min 05 s`, `2 h 10 min`."""
+    return f"{seconds:.0f} s" if seconds < 59.5 else duration(max(seconds, 60))
 
 
 def curve(values: Sequence[float]) -> str:
@@ -36,7 +45,7 @@ def result(run: Run) -> str:
         for trial in run.front():
             values = ", ".join(f"{o.metric} {metric(o.metric, trial.metrics[o.metric])}" for o in run.objectives)
             lines.append(f"  trial {trial.number}: {values}")
-    lines += ["", f"The run took {duration(run.seconds)} and is in {run.folder}"]
+    lines += ["", *ended(run), f"The run took {duration(run.seconds)} and is in {run.folder}"]
     commands = {
         f"nas show {run.folder}": "what was tried",
     }
@@ -45,3 +54,17 @@ def result(run: Run) -> str:
     width = max(map(len, commands)) + 3
     lines += ["Next:", *(f"  {command:<{width}}{what}" for command, what in commands.items())]
     return "\n".join(lines)
+
+
+def ended(run: Run) -> list[str]:
+    """How the search's trials ended, and why the first failed, where that says more than the result does."""
+    trials = [trial for trial in run.all_trials if trial.purpose == "search"]
+    failed = [trial for trial in trials if trial.state not in ("done", "pruned")]
+    if len(trials) < 2 and not failed:
+        return []
+    states = Counter(trial.state for trial in trials)
+    counts = ", ".join(f"{states[state]:,} {state.replace('_', ' ')}" for state in STATES if states[state])
+    line = f"{len(trials):,} trial{'s' if len(trials) > 1 else ''}: {counts}"
+    if failed:
+        line += f"; the first to fail was trial {failed[0].number}: {failed[0].error}"
+    return [line]
