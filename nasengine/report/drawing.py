@@ -75,7 +75,7 @@ def draw_graph(graph: nx.DiGraph, direction: Direction = "right") -> Figure:
     width = max(width, *(_extent(title, FONT + 1)[0] + 2 * MARGIN for title in titles)) if titles else width
     height = sum(d.height for d in drawings) + sum(TITLE for t in titles if t)
     height += PART_GAP * max(len(drawings) - 1, 0) + 2 * MARGIN
-    made = figure(width, height, layout=None)
+    made = figure(width, max(height, 2 * MARGIN), layout=None)
     axes = made.add_axes((0, 0, 1, 1))
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..trial import Trial
 
 FEWEST = 10
-MOST = 500  # trials: the forests' time grows faster than what more of them would tell
+MOST = 300  # trials: the forests' time grows faster than what more of them would tell
 TREES = 64
 
 
@@ -62,4 +62,4 @@ def _shares(run: Run, trials: Sequence[Trial]) -> dict[str, float]:
     add(study, run, trials)
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, seed=0)
     shares = evaluator.evaluate(study, target=lambda trial: float(trial.values[0]))
-    return dict(sorted(shares.items(), key=lambda item: (-item[1], item[0])))
+    return {name: float(share) for name, share in sorted(shares.items(), key=lambda item: (-item[1], item[0]))}
