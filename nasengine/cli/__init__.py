@@ -15,7 +15,7 @@ import typer
 
 from .. import __version__
 from ..errors import Interrupted, NasError
-from . import export, grafana, list, report, resume, run, show, watch
+from . import export, grafana, list, report, resume, run, serve, show, watch
 
 # the root of click's errors, which typer does not export
 CLICK_ERROR: type[Any] = cast(type[Any], typer.BadParameter.__mro__[2])
@@ -40,6 +40,8 @@ app.command("list")(list.list_plugins)
 app.command("export")(export.export)
 app.command("report")(report.report)
 app.command("grafana")(grafana.grafana)
+app.command("serve")(serve.serve)
+app.command("dashboard", hidden=True)(serve.serve)
 
 
 class Stopped(BaseException):
