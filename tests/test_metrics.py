@@ -75,7 +75,8 @@ def test_everything_that_the_dashboard_reads_is_published(ray_cluster: None, fin
     architecture = trials[0].architecture
     assert architecture is not None
     metrics = RayMetrics()
-    metrics.opened(finished.folder, plan)  # a finished run: its totals are there at once
+    metrics.opened(finished.folder, plan)
+    metrics.began("search")  # a run that is resumed: its totals go on
     metrics.started(6, Evaluate(architecture))
     metrics.started(7, Evaluate(architecture))
     metrics.lost(7, "the worker's process died")
@@ -109,6 +110,7 @@ def test_a_trial_costs_less_than_a_tenth_of_a_millisecond(ray_cluster: None, fin
     trial = nasengine.Run(finished.folder).all_trials[0]
     metrics = RayMetrics()
     metrics.opened(finished.folder, finished.plan)
+    metrics.began("search")
     took = []
     for _ in range(5):  # the quickest of them is what it costs; the others, what else the machine does
         began = time.perf_counter()
@@ -128,6 +130,36 @@ def test_what_goes_wrong_in_the_metrics_never_reaches_the_search(
     metrics.lost(0, "gone")
     gpu_memory("run", "0", 0, "much")  # type: ignore[arg-type]
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+
+
+class Counts(Observer):
+    """Counts what it is told, by name."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("opened", "began", "started", "reported", "lost", "ended"):
+            self.told.append(name)
+        return super().__getattribute__(name)
+
+
+def test_the_observer_behind_the_metrics_is_told_everything_and_can_stop_the_run(tmp_path: Path) -> None:
+    counts = Counts()
+    metrics = RayMetrics(counts)
+    stepwise = f"{Path(__file__).parent / 'parts' / 'cheap.py'}:Stepwise"
+    nasengine.search(
+        TinySpace(), "random", TinyTask(), evaluator=stepwise, trials=2, baseline=0, out=tmp_path / "run",
+        observer=metrics,
+    )  # fmt: skip
+    metrics.lost(0, "gone")
+    assert {name: counts.told.count(name) for name in counts.told} == {
+        "opened": 1, "began": 2, "started": 3, "reported": 12, "ended": 3, "lost": 1,
+    }  # fmt: skip
+    counts.stop_requested = True
+    assert metrics.stop_requested
+    metrics.stop_requested = False
+    assert not counts.stop_requested
 
 
 def test_the_dashboard_is_complete_for_grafana() -> None:
@@ -164,6 +196,13 @@ def test_every_metric_has_a_panel_that_reads_it() -> None:
         read = set().union(*map(named, metric.queries))
         assert f"ray_{metric.name}{suffix.get(metric.kind, '')}" in read, metric.name
         assert metric.kind != "counter" or metric.name.endswith("_total"), "Prometheus would add it"
+
+
+def test_the_book_names_every_metric_as_it_is_published() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "watching.md").read_text(encoding="utf-8")
+    for metric in METRICS:
+        published = f"ray_{metric.name}" + ("_bucket" if metric.kind == "histogram" else "")
+        assert f"| `{published}` | {metric.kind} | {metric.about}" in page
 
 
 def test_nas_grafana_writes_the_dashboard(

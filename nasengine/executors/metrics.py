@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from ..plan import Observer, Plan
 from ..run import Run
-from ..trial import Evaluate, Request, Trial
+from ..trial import Evaluate, Report, Request, Trial
 
 logger = logging.getLogger(__name__)
 
@@ -101,26 +101,50 @@ def made(name: str, tags: tuple[str, ...] = RUN_TAGS) -> Any:
 class RayMetrics(Observer):
     """Records what happens in a run as metrics of the Ray cluster that this process is connected to.
 
-    Whatever goes wrong here is logged once, and ends the recording, not the search.
+    Stands before another observer, which is told everything first. Whatever goes wrong here is logged once, and ends
+    the recording, not the search.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, observer: Observer | None = None) -> None:
+        self._observer = observer or Observer()
         self._recorded: dict[str, Any] = {}
         self._running: set[int] = set()
         self._best: float | None = None
         self._failed = False
 
+    @property
+    def stop_requested(self) -> bool:
+        """The other observer's."""
+        return self._observer.stop_requested
+
+    @stop_requested.setter
+    def stop_requested(self, wanted: bool) -> None:
+        self._observer.stop_requested = wanted
+
     def opened(self, folder: Path, plan: Plan) -> None:
-        self._attempt(lambda: self._open(folder, plan))
+        self._observer.opened(folder, plan)
+        self._folder, self._plan = folder, plan
+
+    def began(self, phase: str) -> None:
+        """The first time, this process has just been connected to Ray."""
+        self._observer.began(phase)
+        if not self._recorded:
+            self._attempt(self._begin)
 
     def started(self, number: int, request: Request) -> None:
+        self._observer.started(number, request)
         self._running.add(number)
         self._attempt(self._set_running)
 
+    def reported(self, report: Report) -> None:
+        self._observer.reported(report)
+
     def lost(self, number: int, error: str) -> None:
+        self._observer.lost(number, error)
         self._attempt(lambda: self._recorded["nas_workers_lost_total"].inc())
 
     def ended(self, trial: Trial) -> None:
+        self._observer.ended(trial)
         self._running.discard(trial.number)
         self._attempt(lambda: self._end(trial))
 
@@ -133,7 +157,8 @@ class RayMetrics(Observer):
             self._failed = True
             logger.warning("the run's metrics are no longer recorded", exc_info=True)
 
-    def _open(self, folder: Path, plan: Plan) -> None:
+    def _begin(self) -> None:
+        folder, plan = self._folder, self._plan
         self._objective = plan.objectives[0]
         tags = {"run": folder.resolve().name, "space": plan.space.known_as, "strategy": plan.strategy.known_as}
         for metric in METRICS:
