@@ -96,8 +96,13 @@ class Architecture:
         return cls.from_dict(data)
 
 
+SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
 def _frozen(value: Any) -> Any:
     """The value with nothing left in it that can be changed: an id stays true as long as the object lives."""
+    if type(value) in SCALARS:  # nearly all are, and an abstract class is slow to ask
+        return value
     if isinstance(value, Mapping):
         return MappingProxyType({name: _frozen(item) for name, item in value.items()})
     return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
@@ -105,6 +110,8 @@ def _frozen(value: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     """The inverse, in JSON's types."""
+    if type(value) in SCALARS:
+        return value
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

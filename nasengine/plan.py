@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,7 @@ class Observer:
         """A trial came back."""
 
 
+@lru_cache(maxsize=1024)
 def trial_seed(seed: int, number: int) -> int:
     """The seed of a run's trial: independent streams, equal in every process."""
     return int(np.random.SeedSequence(seed, spawn_key=(2, number)).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections import deque
 from contextlib import suppress
 from types import FrameType
 from typing import Annotated, Any, NoReturn, cast
@@ -75,7 +76,7 @@ def main() -> NoReturn:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
 
-    asked: list[int] = []
+    asked: deque[int] = deque()  # the codes to end with, one a signal
 
     def stop(number: int, frame: FrameType | None) -> None:
         """The first signal asks a search to end, the second ends it; what is no search ends at once."""

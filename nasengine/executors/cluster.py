@@ -63,6 +63,7 @@ class Cluster:
     def _start(self, ray: Any) -> str:
         """Starts or joins; the dashboard's address, where there is one."""
         config = self._config
+        _hush()
         quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
         if config.ray not in (None, "local"):
             try:
@@ -143,6 +144,14 @@ def _import(own: bool) -> Any:
     return ray
 
 
+def _hush() -> None:
+    """Keeps Ray from printing to our stdout, for each worker that dies, what the run reports in a line anyway."""
+    with suppress(ImportError, AttributeError):
+        from ray._private import worker
+
+        worker.print_to_stdstream = lambda *_, **__: None
+
+
 @contextmanager
 def _own_signals() -> Iterator[None]:
     """Keeps Ray from answering SIGINT and SIGTERM in our place."""
@@ -158,4 +167,3 @@ def _own_signals() -> Iterator[None]:
 def _part(total: float, workers: int) -> float:
     """An equal share, at most one, as Ray counts: in ten-thousandths."""
     return min(1.0, math.floor(10_000 * total / workers) / 10_000)
-

@@ -193,8 +193,9 @@ class RayExecutor:
         self._hire(slot)
         if number is None:
             return []
-        alive = {known["NodeID"] for known in ray.nodes() if known["Alive"]}
-        return [Lost(number, state, text, blamed=node in alive)]
+        if node not in {known["NodeID"] for known in _nodes() if known["Alive"]}:
+            return [Lost(number, "failed", "the machine of its worker left the cluster", blamed=False)]
+        return [Lost(number, state, text)]
 
     def _overdue(self) -> list[Message]:
         """Kills the workers whose trial goes on past its limit of time, and says once if workers find no place."""
@@ -221,11 +222,16 @@ class RayExecutor:
         return messages
 
 
+def _nodes() -> list[dict[str, Any]]:
+    import ray
+
+    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return found
+
+
 def _cause(error: Exception) -> tuple[str, State]:
     """Why a worker was lost, in a line, and the state of a trial that is lost for good."""
     text = str(error)
-    if "memory" in text.lower() and ("OOM" in text or "running low" in text or "memory pressure" in text):
+    if "running low on memory" in text or type(error).__name__ == "OutOfMemoryError":
         return "its worker was killed: the machine ran out of memory", "out_of_memory"
-    if "node" in text.lower() and ("died" in text and "node failure" in text.lower()):
-        return "the machine of its worker left the cluster", "failed"
     return "its worker died", "failed"
