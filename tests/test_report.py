@@ -314,7 +314,7 @@ def test_the_command_on_the_page_asks_for_the_same_run() -> None:
             "space": {"chain": {"stages": 1, "widths": [4, 8]}}, "strategy": "evolution:population=4", "task": "digits",
             "evaluator": {"./it's mine.py:Mine": {"note": "two words, no=yes"}}, "seed": 7, "trials": 9,
             "time_limit": "1.5h", "objectives": ("accuracy", "parameters:min"), "fidelity": "epochs=2,data=0.5",
-            "baseline": 0, "max_failures": 0.25,
+            "baseline": 0, "max_failures": 0.25, "workers": 2, "time_per_trial": "90s", "dashboard": True,
         }
     )  # fmt: skip
     command = facts.command(config.model_copy(update={"evaluator": Config().evaluator}))
@@ -324,8 +324,8 @@ def test_the_command_on_the_page_asks_for_the_same_run() -> None:
     words = shlex.split(command)
     assert words[:2] == ["nas", "run"]
     context = get_command(app).commands["run"].make_context("run", words[2:])  # type: ignore[attr-defined]
-    given = {name: value for name, value in context.params.items() if value is not None and value is not False}
-    given["objectives"] = tuple(given.pop("objective"))
+    given = {name: value for name, value in context.params.items() if name in Config.model_fields and value is not None}
+    given["objectives"] = tuple(context.params["objective"])
     assert Config.of(given) == config.model_copy(update={"evaluator": Config().evaluator})
     assert facts.command(config) is None, "an option that a command would take for two must not be offered as one"
 
@@ -538,13 +538,11 @@ def test_layers_follow_the_longest_path_and_edges_lead_forward() -> None:
 
 
 def test_edges_that_need_not_cross_do_not() -> None:
-    graph = nx.DiGraph(
-        [("s", "a"), ("s", "b"), ("s", "c"), ("a", "z"), ("b", "y"), ("c", "x"), ("x", "t"), ("y", "t"), ("z", "t")]
-    )
-    graph.add_nodes_from("xyz")
-    found = place(nx.DiGraph([*graph.edges][::-1]))
-    order = {node: found.nodes[node].across for node in graph}
     pairs = [("a", "z"), ("b", "y"), ("c", "x")]
+    graph = nx.DiGraph()
+    graph.add_nodes_from("abcxyz")  # an order in which all three cross
+    graph.add_edges_from([*pairs, *(("s", node) for node in "abc"), *((node, "t") for node in "xyz")])
+    order = {node: where.across for node, where in place(graph).nodes.items()}
     assert all((order[a] - order[b]) * (order[z] - order[y]) > 0 for (a, z), (b, y) in itertools.combinations(pairs, 2))
 
 

@@ -154,10 +154,11 @@ def front(run: Run) -> Figure:
             axes.set_xscale("log")
         else:
             thousands(axes)
-        for index in {0, _knee(marked), len(marked) - 1}:
+        for index in sorted({0, _knee(marked), len(marked) - 1}):
+            below = index == 0 and ys[0] < ys[-1]  # out of the way of the next one's name
             axes.annotate(
-                f"trial {marked[index][2]}", (xs[index], ys[index]), xytext=(0, 7), textcoords="offset points",
-                ha="center", size=SIZE - 0.5, color=INK, zorder=5,
+                f"trial {marked[index][2]}", (xs[index], ys[index]), xytext=(0, -14 if below else 7),
+                textcoords="offset points", ha="center", size=SIZE - 0.5, color=INK, zorder=5,
                 bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
             )  # fmt: skip
     legend(axes)
