@@ -259,17 +259,25 @@ class Trains(tune.Trainable):  # type: ignore[misc, name-defined]
 
 
 def fit(
-    folder: Path, searcher: Any, trials: int, scheduler: Any = None, at_once: int | None = 2, **param_space: Any
+    folder: Path,
+    searcher: Any,
+    trials: int,
+    scheduler: Any = None,
+    epochs: int = 4,
+    at_once: int | None = 2,
+    **space: Any,
 ) -> Any:
     """A real run of Tune: its results."""
     return tune.Tuner(
         Trains,
-        param_space=param_space,
+        param_space=space,
         tune_config=tune.TuneConfig(
             search_alg=searcher, scheduler=scheduler, num_samples=trials, metric="accuracy", mode="max",
             max_concurrent_trials=at_once, reuse_actors=True,
         ),
-        run_config=tune.RunConfig(storage_path=str(folder), name="search", verbose=0),
+        run_config=tune.RunConfig(
+            storage_path=str(folder), name="search", verbose=0, stop={"training_iteration": epochs}
+        ),
     ).fit()  # fmt: skip
 
 
@@ -297,7 +305,7 @@ def test_population_based_training_changes_the_rate_and_no_architecture_gets_ano
         time_attr="training_iteration", perturbation_interval=1, quantile_fraction=0.5, synch=True,
         hyperparam_mutations={"rate": [0.001, 0.01, 0.1, 1.0]},
     )  # fmt: skip
-    results = fit(tmp_path, Population(searcher), 2, scheduler, at_once=None, rate=tune.choice([0.001, 0.1]))
+    results = fit(tmp_path, Population(searcher), 2, scheduler, epochs=2, at_once=None, rate=tune.choice([0.001, 0.1]))
     frames = [result.metrics_dataframe for result in results]
     assert any(frame["rate"].nunique() > 1 for frame in frames)
     told = {trial.architecture: trial for trial in listener(searcher).told}
@@ -311,10 +319,11 @@ def test_population_based_training_changes_the_rate_and_no_architecture_gets_ano
     assert any(frame["config/architecture"].nunique() > 1 for frame in frames)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_trainables_that_raise_or_give_nan_are_failed_trials(tmp_path: Path) -> None:
     searcher = tiny(Listens())
-    results = fit(tmp_path, searcher, 3, failing="yes")
+    results = fit(tmp_path, searcher, 3, epochs=1, failing="yes")
     errors = [str(trial.error) for trial in listener(searcher).told]
     assert {trial.state for trial in listener(searcher).told} == {"failed"}
     assert errors.count("the trainable failed") == len(results.errors)
@@ -359,3 +368,15 @@ def test_tune_restores_an_experiment_and_its_strategy(tmp_path: Path) -> None:
     assert not results.errors
     again = tiny("random", seed=4)
     assert configs(results) == {again.suggest(str(number))["architecture"] for number in range(4)}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_script_of_the_book_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "integrations.md").read_text(encoding="utf-8")
+    script = page.partition("# with_tune.py\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(script, "with_tune.py", "exec", dont_inherit=True), {"__name__": "__main__"})  # noqa: S102
+    assert "'stage0.depth': " in capsys.readouterr().out
+    assert list((tmp_path / "results").iterdir())
