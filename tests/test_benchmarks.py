@@ -109,3 +109,12 @@ def test_a_search_is_compared_with_random_networks() -> None:
     signs = re.search(r"positive in (\d) of 1 runs, zero in (\d), negative in (\d)", output)
     assert signs is not None
     assert sum(map(int, signs.groups())) == 1
+
+
+def test_faults_are_shown_by_tests_that_exist() -> None:
+    output = printed("faults", "--markdown", "--rows", "9", "14")
+    assert says_how_it_was_measured(output)
+    table = markdown_table(output)
+    assert [row["row"] for row in table] == ["9", "14"]
+    assert [row["holds"] for row in table] == ["yes", "yes"]
+    assert all(numbers(row["tests"])[0] >= 2 for row in table)
