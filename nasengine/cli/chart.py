@@ -53,7 +53,8 @@ def chart(
     drawn: set[tuple[int, int]] = set()
     before: int | None = None
     for x in range(width):
-        y = min(max(level(_at(line, x / width, stepped=bool(dots))), 0), height - 1)
+        value = line[x * len(line) // width] if dots else _between(line, x / (width - 1))
+        y = min(max(level(value), 0), height - 1)
         low_end, high_end = sorted((y, y if before is None else before))
         drawn |= {_set(cells, x, point) for point in range(low_end, high_end + 1)}
         before = y
@@ -69,10 +70,8 @@ def _row(cells: dict[tuple[int, int], int], drawn: set[tuple[int, int]], row: in
     return text
 
 
-def _at(line: Sequence[float], place: float, stepped: bool) -> float:
+def _between(line: Sequence[float], place: float) -> float:
     """The line's value at a place from 0 to 1."""
-    if stepped:
-        return line[int(place * len(line))]
     index, rest = divmod(place * (len(line) - 1), 1)
     return line[int(index)] * (1 - rest) + line[min(int(index) + 1, len(line) - 1)] * rest
 

@@ -232,7 +232,8 @@ class Tally:
         points = self.run.curve(row.start.number)
         name = self.objective.metric
         if points and name not in points[-1]:
-            name = next(iter(points[-1]), name)
+            validated = (other for other in points[-1] if other.startswith("valid"))
+            name = next(validated, next(iter(points[-1]), name))
         values = [point[name] for point in points if name in point]
         epochs, guessed = self._planned(row.start.number)
         if epochs is not None and len(points) > epochs:
