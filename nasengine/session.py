@@ -156,13 +156,17 @@ def resume(
 
 def _go_on(folder: Path, plan: Plan, observer: Observer | None, durable: bool, plugins: Mapping[Any, Plugin]) -> Run:
     from .engine import Engine
-    from .executors.selection import executor_for
+    from .executors.selection import executor_for, on_ray
     from .ledger import Ledger
     from .plan import Observer as Nobody
     from .run import Run
     from .storage import storage_at
 
     observer = observer or Nobody()
+    if on_ray(plan.config):
+        from .executors.metrics import RayMetrics
+
+        observer = RayMetrics(observer)
     ledger = Ledger.open(folder, durable)
     try:
         storage = ledger.about()["storage"]

@@ -44,6 +44,9 @@ class Lines(Observer):
         if plan.task.found:
             self.say(plan.task.found)
 
+    def note(self, text: str) -> None:
+        self.say(text)
+
     def began(self, phase: str) -> None:
         self.say(PHASES[phase])
 

@@ -125,6 +125,9 @@ class RayMetrics(Observer):
         self._observer.opened(folder, plan)
         self._folder, self._plan = folder, plan
 
+    def note(self, text: str) -> None:
+        self._observer.note(text)
+
     def began(self, phase: str) -> None:
         """The first time, this process has just been connected to Ray."""
         self._observer.began(phase)

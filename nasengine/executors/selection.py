@@ -10,8 +10,14 @@ from ..device import pick_device
 from . import Executor
 
 if TYPE_CHECKING:
+    from ..config import Config
     from ..plan import Observer, Plan
     from ..plugin import Plugin
+
+
+def on_ray(config: Config) -> bool:
+    """Whether the run's settings ask for Ray."""
+    return config.workers > 1 or config.ray is not None or config.dashboard
 
 
 def executor_for(
@@ -19,7 +25,7 @@ def executor_for(
 ) -> Executor:
     """The executor, its workers on their way. Raises ConfigError where the machine has not what was asked for."""
     config = plan.config
-    if config.workers > 1 or config.ray is not None or config.dashboard:
+    if on_ray(config):
         from .ray import RayExecutor
 
         return RayExecutor(plan, plugins, folder, storage, observer)
