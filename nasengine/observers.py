@@ -9,6 +9,7 @@ stderr, and left out from there on.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import threading
 from abc import abstractmethod
@@ -36,18 +37,20 @@ SECONDS_TO_FINISH = 30.0
 class Logger(Observer):
     """What all loggers have in common: they can go on with a run that they have logged a part of.
 
-    `logged/NAME` in the run's folder holds the logger's own name for the run and the numbers of the trials that it has
+    `logged/NOTES` in the run's folder holds the logger's own name for the run and the numbers of the trials that it has
     logged, a line each; the trials that a resumed run had before are logged when it is opened.
     """
 
     name: str
+    notes: str | None = None
+    """The file's name, by default the logger's; two of a kind need two."""
 
     def opened(self, folder: Path, plan: Plan) -> None:
         self.folder, self.plan = folder, plan
         self.objective: Objective = plan.objectives[0]
         self.best: float | None = None
         self._epochs: dict[int, int] = {}
-        self._notes = folder / "logged" / self.name
+        self._notes = folder / "logged" / (self.notes or self.name)
         lines = self._notes.read_text(encoding="utf-8").split() if self._notes.exists() else []
         identity = self.begin(lines[0] if lines else None)
         self._notes.parent.mkdir(exist_ok=True)
@@ -77,8 +80,11 @@ class Logger(Observer):
             notes.write(f"{trial.number}\n")
 
     def close(self) -> None:
-        """Logs what the run came to, if it is finished, and lets go."""
-        self.end(Run(self.folder))
+        """Logs what it was not told of, and what the run came to, if it is finished; lets go."""
+        run = Run(self.folder)
+        for trial in run.all_trials:
+            self.ended(trial)
+        self.end(run)
 
     @abstractmethod
     def begin(self, identity: str | None) -> str:
@@ -229,6 +235,7 @@ def logger(text: str) -> Logger:
         raise ConfigError(f"the logger {name!r} needs a package: pip install 'nasengine[{name}]'")
     found: Any = getattr(import_module(f"nasengine.integrations.{name}"), LOGGERS[name])
     made: Logger = found(**check_options("logger", name, found, options))  # type: ignore[arg-type]
+    made.notes = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     return made
 
 
