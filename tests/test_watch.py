@@ -157,6 +157,13 @@ def test_a_large_terminal_shows_more_of_each(written: Callable[..., Written]) ->
     assert len(text.splitlines()) == 60
 
 
+def test_a_narrow_terminal_keeps_the_numbers_rather_than_the_bar(written: Callable[..., Written]) -> None:
+    run = written()
+    run.trial(1.0, 0.5)
+    assert shown(Tally(run.folder), 44).splitlines()[2].startswith("1 of 20 trials  elapsed 1 s  left –")
+    assert shown(Tally(run.folder), 56).splitlines()[2].startswith("━━━")
+
+
 def test_the_phase_is_said_in_words(written: Callable[..., Written]) -> None:
     run = written(baseline=1)
     number = run.trial(1.0, 0.5)

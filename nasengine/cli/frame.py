@@ -66,7 +66,9 @@ def _bar(progress: Progress, elapsed: float, width: int) -> Text:
     of = f" of {progress.total:,}" if progress.total is not None else ""
     left = f"about {brief(progress.left)}" if progress.left is not None else "–"
     words = f"  {progress.done:,}{of} {progress.unit}  elapsed {brief(elapsed)}  left {left}"
-    room = max(min(width - len(words), 60), 8)
+    room = min(width - len(words), 60)
+    if room < 8:
+        return Text(words.strip())
     share = min(progress.done / progress.total, 1.0) if progress.total else 0.0
     full = int(share * room)
     bar = Text("━" * full, style="green" if share == 1 else "cyan")
