@@ -123,6 +123,19 @@ class Domain:
         """One architecture, all of them equally likely (not merely all picks of each decision)."""
         return self._walk(lambda branch: branch.sample(rng))
 
+    def sample_different(self, count: int, rng: np.random.Generator) -> list[Architecture]:
+        """So many different networks, all equally likely (canonical forms first); fewer where there are no more."""
+        drawn: dict[str, Architecture] = {}
+        others: dict[str, Architecture] = {}
+        for _ in range(100 * count):
+            architecture = self.sample(rng)
+            canonical = self.canonical(architecture)
+            (drawn if canonical == architecture else others).setdefault(canonical.id, architecture)
+            if len(drawn) == count:
+                break
+        rest = [architecture for identity, architecture in others.items() if identity not in drawn]
+        return [*drawn.values(), *rest][:count]
+
     def enumerate(self) -> Iterator[Architecture]:
         """Every architecture once. Ask `size` first."""
         return (self._architecture(picks) for picks in self._diagram.enumerate())

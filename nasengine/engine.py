@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .architecture import Architecture
 from .checkpoint import remove_checkpoint
 from .errors import ArchitectureError, Interrupted, LedgerError, NasError, ReplayError, RunFailed, one_line
 from .executors import Executor, Message
@@ -150,24 +149,11 @@ class Engine:
         fidelity = self.plan.config.final_fidelity
         planned: list[Evaluate] = [Evaluate(chosen, fidelity, "final")]
         if not final:
-            planned += [Evaluate(drawn, fidelity, "baseline") for drawn in self._random(self.plan.config.baseline)]
+            drawn = self.plan.domain.sample_different(self.plan.config.baseline, self._rng(1))
+            planned += [Evaluate(architecture, fidelity, "baseline") for architecture in drawn]
         for request in planned:
             self._place(self._accept("final", request))
         return True
-
-    def _random(self, count: int) -> list[Architecture]:
-        """Different random networks, all equally likely (canonical forms first), fewer where there are no more."""
-        rng, domain = self._rng(1), self.plan.domain
-        drawn: dict[str, Architecture] = {}
-        others: dict[str, Architecture] = {}
-        for _ in range(100 * count):
-            architecture = domain.sample(rng)
-            canonical = domain.canonical(architecture)
-            (drawn if canonical == architecture else others).setdefault(canonical.id, architecture)
-            if len(drawn) == count:
-                break
-        rest = [architecture for identity, architecture in others.items() if identity not in drawn]
-        return [*drawn.values(), *rest][:count]
 
     def _place(self, number: int) -> None:
         """Where an accepted request goes: to the workers, unless its network's result is on record or on its way."""
@@ -222,20 +208,11 @@ class Engine:
         if state == "done" and missing and isinstance(request, Evaluate):
             given = ", ".join(metrics) or "none"
             state, error = "failed", f"the evaluator gave no {missing[0]!r}, which is an objective; it gave: {given}"
+        seed = trial_seed(self.plan.config.seed, outcome.number)
         return Trial(
-            outcome.number,
-            request,
-            state,
-            metrics,
-            outcome.curve,
-            outcome.seconds,
-            outcome.worker,
-            error,
-            trial_seed(self.plan.config.seed, outcome.number),
-            outcome.derived,
-            same_as,
-            outcome.details,
-        )
+            outcome.number, request, state, metrics, outcome.curve, outcome.seconds, outcome.worker, error, seed,
+            outcome.derived, same_as, outcome.details,
+        )  # fmt: skip
 
     def _tell_same(self, number: int, told: Event) -> None:
         """The same network again: the earlier trial's result, without training it twice."""
@@ -247,7 +224,9 @@ class Engine:
         event = self._record("tell", trial.number, trial.to_dict())
         self._learn_of(trial, event)
         self._announcements.append(lambda: self._announce(trial))
-        for twin in self._settle(trial):
+        if isinstance(trial.request, Evaluate) and trial.purpose == "search" and trial.same_as is None:
+            self._networks.pop(self.standing.network(trial.request), None)
+        for twin in self._twins.pop(trial.number, []):  # the requests for the same network that waited for this one
             self._place(twin)
         self.standing.check()
 
@@ -267,29 +246,13 @@ class Engine:
         self.standing.add(trial, event)
         if trial.purpose != "search":
             return
-        try:
+        with self._blaming("tell"):
             self.plan.strategy.tell(trial)
-        except NasError:
-            raise
-        except Exception as error:
-            raise RunFailed(
-                f"the strategy {self.plan.strategy.known_as!r} failed in tell: {one_line(error)}"
-            ) from error
-
-    def _settle(self, trial: Trial) -> list[int]:
-        """The requests for the same network that waited for this trial."""
-        if isinstance(trial.request, Evaluate) and trial.same_as is None and trial.purpose == "search":
-            self._networks.pop(self.standing.network(trial.request), None)
-        return self._twins.pop(trial.number, [])
 
     def _ask(self) -> Request | None:
         name = self.plan.strategy.known_as
-        try:
+        with self._blaming("ask"):
             request = self.plan.strategy.ask()
-        except NasError:
-            raise
-        except Exception as error:
-            raise RunFailed(f"the strategy {name!r} failed in ask: {one_line(error)}") from error
         if request is not None and not isinstance(request, Evaluate | Learn):
             raise RunFailed(f"the strategy {name!r} asked for {request!r:.80}; expected Evaluate, Learn or None")
         if isinstance(request, Evaluate):
@@ -298,6 +261,17 @@ class Engine:
             except ArchitectureError as error:
                 raise RunFailed(f"the strategy {name!r} asked for an invalid architecture: {error}") from error
         return request
+
+    @contextmanager
+    def _blaming(self, method: str) -> Iterator[None]:
+        """What the strategy raises ends the run, in its name."""
+        try:
+            yield
+        except NasError:
+            raise
+        except Exception as error:
+            name = self.plan.strategy.known_as
+            raise RunFailed(f"the strategy {name!r} failed in {method}: {one_line(error)}") from error
 
     def _accept(self, kind: EventKind, request: Request) -> int:
         """Records a new request; its number."""
