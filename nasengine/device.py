@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +39,17 @@ def available_cores() -> int:
         pass
     threads = os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, int(threads)) if threads.isdigit() and int(threads) > 0 else cores
+
+
+def environment() -> dict[str, str]:
+    """Where the run was started: versions and the machine, for people."""
+    found = {"Python": platform.python_version()}
+    for name in ("nasengine", "torch", "ray", "optuna", "numpy", "networkx"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    found["system"] = platform.platform()
+    found["processor"] = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    return found
 
 
 def threads_of(config: Config) -> int:

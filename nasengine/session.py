@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from .device import threads_of
+from .device import environment, threads_of
 from .errors import NasError, RunError
 from .machine import MACHINE, MachineSettings
 from .parts import Objects, choice_of, refuse_other_code, resolve, restore
@@ -103,6 +103,7 @@ def start(
             "config": config.to_dict(),
             "objectives": [str(objective) for objective in plan.objectives],
             "nasengine": __version__,
+            "environment": environment(),
             "plugins": {kind: fingerprint(plugin) for kind, plugin in plugins.items()},
             "in_memory": [kind for kind, plugin in plugins.items() if not importable(plugin)],
             "storage": f"{config.storage.rstrip('/')}/{folder.name}-{secrets.token_hex(4)}" if config.storage else None,

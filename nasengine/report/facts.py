@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 ROWS = 20
 CAUSES = 10
 KINDS = ("space", "strategy", "evaluator", "task")
-DISTRIBUTIONS = ("torch", "ray", "optuna", "numpy", "networkx")
 
 
 def found(run: Run) -> Trial | None:
@@ -153,30 +151,6 @@ def table(run: Run) -> dict[str, Any]:
         rows.append([str(trial.number), f"{kind}{note}", *cells, f"{trial.seconds:.1f}", architecture])
     header = ["trial", "what", *(name.replace("_", " ") for name in names), "seconds", "architecture"]
     return {"header": header, "rows": rows, "all": len(run.all_trials), "cut": len(trials) > ROWS}
-
-
-def environment(run: Run) -> tuple[list[tuple[str, str]], bool]:
-    """Versions and the machine; and whether they are those that the run recorded, or of the machine that asks."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    recorded = run.about.get("environment")
-    if isinstance(recorded, Mapping) and recorded:
-        return [(str(name).replace("_", " "), _text(value)) for name, value in recorded.items()], True
-    facts = [("nasengine (the run's)", str(run.about.get("nasengine", ""))), ("Python", platform.python_version())]
-    for name in DISTRIBUTIONS:
-        try:
-            facts.append((name, version(name)))
-        except PackageNotFoundError:
-            continue
-    facts.append(("system", platform.platform()))
-    facts.append(("processor", f"{platform.processor() or platform.machine()}, {_cores()} cores"))
-    return facts, False
-
-
-def _cores() -> int:
-    import os
-
-    return os.cpu_count() or 1
 
 
 def plugins(run: Run) -> list[tuple[str, str]]:

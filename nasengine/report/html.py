@@ -42,7 +42,6 @@ def page(run: Run) -> str:
     best = facts.found(run)
     weighed = importance(run)
     comparison = run.comparison()
-    machine, recorded = facts.environment(run)
     causes, more_causes = facts.failures(run)
     several = len(run.objectives) > 1
     notes: list[str] = []
@@ -73,8 +72,7 @@ def page(run: Run) -> str:
         table=facts.table(run),
         settings=facts.settings(run),
         plugins=facts.plugins(run),
-        machine=machine,
-        recorded=recorded,
+        machine=list(run.about["environment"].items()),
         in_memory=run.about.get("in_memory", []),
         command=facts.command(run.config),
         yaml=facts.shareable(run.config.to_yaml()),
