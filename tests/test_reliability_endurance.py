@@ -111,6 +111,31 @@ def test_of_100000_proposals_in_a_small_space_none_is_evaluated_twice(tmp_path: 
     check_duplicates(tmp_path / "run", 100_000)
 
 
+@pytest.mark.xfail(strict=True, reason="proposals that are known gather in memory until one is not; each costs more")
+def test_a_strategy_that_only_repeats_itself_is_recorded_as_it_goes(tmp_path: Path) -> None:
+    """And so is heard of, and can be asked to end, in between."""
+
+    class Heard(Observer):
+        trials = 0
+
+        def ended(self, trial: Trial) -> None:
+            self.trials += 1
+
+    class Repeats(Anything):
+        asked = silence = 0
+
+        def ask(self) -> Request | None:
+            self.asked += 1
+            self.silence = max(self.silence, self.asked - heard.trials)
+            return super().ask()
+
+    heard, strategy = Heard(), Repeats()
+    nasengine.search(
+        Folded(), strategy, TinyTask(), Counts(), trials=3_000, baseline=0, out=tmp_path / "run", observer=heard
+    )
+    assert strategy.silence < 500
+
+
 # 22: 100,000 trials
 
 MEASURE = """
