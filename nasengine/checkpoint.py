@@ -32,8 +32,13 @@ def read_checkpoint(storage: Storage, number: int) -> dict[str, Any] | None:
 
     for name in (_name(number), _before(number)):
         content = storage.read(name)
-        if content is not None and hashlib.sha256(content[DIGEST:]).digest() == content[:DIGEST]:
-            state: dict[str, Any] = torch.load(io.BytesIO(content[DIGEST:]), weights_only=True, map_location="cpu")
+        if content is None or hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
+            continue
+        try:
+            state = torch.load(io.BytesIO(content[DIGEST:]), weights_only=True, map_location="cpu")
+        except Exception:  # torch has no one error for what is none of ours; there is nothing to go on from, then
+            continue
+        if isinstance(state, dict):
             return state
     return None
 

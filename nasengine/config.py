@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from .errors import ConfigError, near_miss
 from .evaluator import Fidelity
@@ -28,14 +39,29 @@ class PluginChoice(BaseModel):
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, all the way down: what YAML and JSON hold."""
+    """What YAML and JSON hold, all the way down: tuples as lists, numpy's numbers as Python's."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return next((kind(value) for kind in (bool, int, float, str) if isinstance(value, kind)), value)
+
+
+def _sentenced(validate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The validator, whose ConfigError is the answer as it stands."""
+
+    def validated(value: Any) -> Any:
+        try:
+            return validate(value)
+        except ConfigError as error:
+            raise PydanticCustomError("sentence", "{said}", {"said": str(error)}) from None
+
+    return validated
 
 
 def _plugin(value: Any) -> Any:
     if isinstance(value, str):
+        _text(value)
         name, options = split(value)
         return PluginChoice(name=name, options=options)
     if isinstance(value, dict) and len(value) == 1:
@@ -45,6 +71,13 @@ def _plugin(value: Any) -> Any:
     if isinstance(value, PluginChoice):
         return value
     raise ValueError("a plugin's name, or its name and a mapping of its options")
+
+
+def _text(value: str) -> str:
+    """Raises ValueError for a text that no file can have as its name."""
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("a text without NUL bytes and halves of characters")
+    return value
 
 
 def _seconds(value: Any) -> Any:
@@ -73,7 +106,7 @@ def _fidelity(value: Any) -> Any:
         value = split(f"fidelity:{value}")[1]
     if isinstance(value, dict):
         if unknown := set(value) - set(Fidelity.__dataclass_fields__):
-            name = min(unknown)
+            name = min(map(str, unknown))
             allowed = ", ".join(Fidelity.__dataclass_fields__)
             raise ValueError(f"of the fields {allowed}; there is no {name!r}.{near_miss(name, allowed.split(', '))}")
         if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value.values() if v is not None):
@@ -84,7 +117,9 @@ def _fidelity(value: Any) -> Any:
     return value
 
 
-PluginField = Annotated[PluginChoice, BeforeValidator(_plugin)]
+PluginField = Annotated[PluginChoice, BeforeValidator(_sentenced(_plugin))]
+FidelityField = Annotated[Fidelity, BeforeValidator(_sentenced(_fidelity))]
+Text = Annotated[str, AfterValidator(_text)]
 
 
 class Config(BaseModel):
@@ -100,13 +135,13 @@ class Config(BaseModel):
     time_limit: Annotated[float, Field(gt=0), BeforeValidator(_seconds)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
     objectives: tuple[str, ...] = ()
-    fidelity: Annotated[Fidelity, BeforeValidator(_fidelity)] = Fidelity()
-    final_fidelity: Annotated[Fidelity, BeforeValidator(_fidelity)] = Fidelity()
+    fidelity: FidelityField = Fidelity()
+    final_fidelity: FidelityField = Fidelity()
     baseline: Annotated[int, Field(ge=0, strict=True)] = 3
     max_failures: Annotated[float, Field(ge=0, le=1)] = 0.5
     threads: Annotated[int, Field(ge=1, strict=True)] | None = None
-    data: str | None = None
-    storage: str | None = None
+    data: Text | None = None
+    storage: Text | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     workers: Annotated[int, Field(ge=1, strict=True)] = 1
     ray: str | None = None
@@ -137,7 +172,7 @@ class Config(BaseModel):
     @field_validator("objectives")
     @classmethod
     def _parsed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(Objective.parse(text)) for text in value)
+        return tuple(_sentenced(lambda text: str(Objective.parse(text)))(text) for text in value)
 
     @classmethod
     def of(cls, settings: dict[str, Any], source: str = "the settings") -> Self:
@@ -195,6 +230,8 @@ def _sentence(error: ValidationError, source: str) -> str:
         allowed = list(Config.model_fields)
         return f"{source}: no setting is named {key!r}.{near_miss(key, allowed)} Settings: {', '.join(allowed)}"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "sentence":
+        return f"{source}: {key}: {message}"
     if not key:  # about several settings at once: it names them itself
         return f"{source}: {message}"
     message = message.removeprefix("Assertion failed, ").removeprefix("Input should be ")

@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .checkpoint import remove_checkpoint
-from .errors import ArchitectureError, Interrupted, LedgerError, NasError, ReplayError, RunFailed, one_line
+from .errors import Interrupted, LedgerError, ReplayError, RunFailed
 from .executors import Executor, Message
+from .guarded import Guarded
 from .ledger import Event, EventKind, Ledger, Start
 from .models import model_name
 from .plan import Observer, Plan, trial_seed
 from .standing import FINALISTS, Standing
 from .storage import Storage, fetch
-from .trial import Evaluate, Learn, Lost, Outcome, Request, State, Trial, request_from_dict, request_to_dict
+from .trial import Evaluate, Lost, Outcome, Request, State, Trial, request_from_dict, request_to_dict
 
 SECONDS_BETWEEN_REPORT_COMMITS = 1.0
+PROPOSALS_A_TURN = 64
+"""A strategy may ask for known networks again and again: now and then the turn ends all the same."""
 SECONDS_TO_LEAVE = 5.0
 """How long an interrupted run waits for its trials to reach the end of an epoch and leave a checkpoint."""
 
@@ -61,8 +64,7 @@ class Engine:
         self._elapsed_before = 0.0
         self._began = self._committed = time.monotonic()
         self._dirty = False
-        config = plan.config
-        plan.strategy.start(plan.domain, self._rng(0), plan.objectives, config.fidelity, config.trials)
+        self._strategy = Guarded(plan, self._rng(0))
 
     @property
     def elapsed(self) -> float:
@@ -100,16 +102,19 @@ class Engine:
             if self.observer.stop_requested:
                 self._leave()
             more = True
-            while self.executor.free and more:
+            for _ in range(PROPOSALS_A_TURN):
+                if not self.executor.free or not more:
+                    break
                 if self._waiting:
                     self._hand_out(self._waiting.popleft())
                 else:
                     more = propose()
             self._commit()
-            if not self._running and not self._waiting and not more:
+            if self._running or not self.executor.free:
+                for message in self.executor.wait():
+                    self._receive(message)
+            elif not self._waiting and not more:
                 return
-            for message in self.executor.wait():
-                self._receive(message)
 
     def _hand_out(self, number: int) -> None:
         request, attempt = self._open[number], self._losses.get(number, 0) + 1
@@ -129,7 +134,7 @@ class Engine:
             return False
         if self._idle:  # it had nothing to ask, and has learnt nothing since
             return False
-        request = self._ask()
+        request = self._strategy.ask()
         if request is None:
             self._idle = True
             self._record("ask", None, {})
@@ -244,34 +249,8 @@ class Engine:
         self._open.pop(trial.number)
         self._idle = False
         self.standing.add(trial, event)
-        if trial.purpose != "search":
-            return
-        with self._blaming("tell"):
-            self.plan.strategy.tell(trial)
-
-    def _ask(self) -> Request | None:
-        name = self.plan.strategy.known_as
-        with self._blaming("ask"):
-            request = self.plan.strategy.ask()
-        if request is not None and not isinstance(request, Evaluate | Learn):
-            raise RunFailed(f"the strategy {name!r} asked for {request!r:.80}; expected Evaluate, Learn or None")
-        if isinstance(request, Evaluate):
-            try:
-                self.plan.domain.validate(request.architecture)
-            except ArchitectureError as error:
-                raise RunFailed(f"the strategy {name!r} asked for an invalid architecture: {error}") from error
-        return request
-
-    @contextmanager
-    def _blaming(self, method: str) -> Iterator[None]:
-        """What the strategy raises ends the run, in its name."""
-        try:
-            yield
-        except NasError:
-            raise
-        except Exception as error:
-            name = self.plan.strategy.known_as
-            raise RunFailed(f"the strategy {name!r} failed in {method}: {one_line(error)}") from error
+        if trial.purpose == "search":
+            self._strategy.tell(trial)
 
     def _accept(self, kind: EventKind, request: Request) -> int:
         """Records a new request; its number."""
@@ -320,7 +299,7 @@ class Engine:
             self._place(number)
 
     def _replay_ask(self, event: Event) -> None:
-        request = self._ask()
+        request = self._strategy.ask()
         if request != (request_from_dict(event.body) if event.body else None):
             what = "nothing" if event.number is None else f"trial {event.number}"
             raise ReplayError(

@@ -43,8 +43,9 @@ def export(run: Run, path: str | Path, format: str | None = None) -> Path:
     content = write(run)
     try:
         write_atomically(path, content)
-    except OSError as error:
-        raise ExportError(f"{path} cannot be written: {error.strerror}; choose another path") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ExportError(f"{path} cannot be written: {why}; choose another path") from None
     return path
 
 

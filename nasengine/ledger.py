@@ -54,9 +54,12 @@ class RunLock:
     def __init__(self, folder: Path) -> None:
         path = folder / "lock"
         try:
-            self._file = open(path, "a+", encoding="ascii")  # noqa: SIM115 (held open for the run's life)
+            # through no link, which would let whoever laid it choose the file that is emptied
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+            self._file = open(handle, "a+", encoding="ascii")  # noqa: SIM115 (held open for the run's life)
         except OSError as error:
-            raise RunError(f"the run's folder {folder} cannot be written: {error.strerror}") from None
+            why = "it is a link" if path.is_symlink() else error.strerror
+            raise RunError(f"the run's folder {folder} cannot be used: its lock cannot be written: {why}") from None
         for patience in (0.05, 0.1, None):  # `owner` takes the lock for a moment to see whether it is free
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,7 +102,7 @@ class Ledger:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
         self._events: list[tuple[int, str, int | None, float, str, int]] = []
-        self._reports: list[tuple[int, int, str]] = []
+        self._reports: list[tuple[int, int, str, int]] = []
         self._starts: list[tuple[int, str, float, int]] = []
         self._last: int | None = None
 
@@ -111,21 +114,24 @@ class Ledger:
         with _sentences(path):
             connection = sqlite3.connect(beside)
             with connection:
-                connection.execute("CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+                connection.execute(
+                    "CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL)"
+                )
                 connection.execute(
                     "CREATE TABLE events (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, number INTEGER, "
                     "elapsed REAL NOT NULL, body TEXT NOT NULL, checksum INTEGER NOT NULL)"
                 )
                 connection.execute(
                     "CREATE TABLE reports (number INTEGER, epoch INTEGER, body TEXT NOT NULL, "
-                    "PRIMARY KEY (number, epoch)) WITHOUT ROWID"
+                    "checksum INTEGER NOT NULL, PRIMARY KEY (number, epoch)) WITHOUT ROWID"
                 )
                 connection.execute(
                     "CREATE TABLE starts (number INTEGER PRIMARY KEY, worker TEXT NOT NULL, at REAL NOT NULL, "
                     "attempt INTEGER NOT NULL)"
                 )
-                rows = [(name, json.dumps(value)) for name, value in {"format": FORMAT, **about}.items()]
-                connection.executemany("INSERT INTO about VALUES (?, ?)", rows)
+                texts = {name: json.dumps(value) for name, value in {"format": FORMAT, **about}.items()}
+                rows = [(name, text, _checksum(name, text)) for name, text in texts.items()]
+                connection.executemany("INSERT INTO about VALUES (?, ?, ?)", rows)
             connection.close()
             os.replace(beside, path)  # a ledger is there whole or not at all
         return cls.open(folder, durable)
@@ -160,11 +166,13 @@ class Ledger:
                 self._last = self._connection.execute("SELECT COALESCE(MAX(id), 0) FROM events").fetchone()[0]
         text = json.dumps(body, allow_nan=False)
         self._last += 1
-        self._events.append((self._last, kind, number, elapsed, text, _checksum(kind, number, text)))
+        checksum = _checksum(self._last, kind, number, elapsed, text)
+        self._events.append((self._last, kind, number, elapsed, text, checksum))
         return self._last
 
     def report(self, number: int, epoch: int, body: Mapping[str, Any]) -> None:
-        self._reports.append((number, epoch, json.dumps(body)))
+        text = json.dumps(body)
+        self._reports.append((number, epoch, text, _checksum(number, epoch, text)))
 
     def start(self, start: Start) -> None:
         self._starts.append((start.number, start.worker, start.at, start.attempt))
@@ -179,28 +187,36 @@ class Ledger:
         insert = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)"
         with _sentences(self._path), self._connection:
             self._connection.executemany(insert, self._events)
-            self._connection.executemany("INSERT OR REPLACE INTO reports VALUES (?, ?, ?)", self._reports)
+            self._connection.executemany("INSERT OR REPLACE INTO reports VALUES (?, ?, ?, ?)", self._reports)
             self._connection.executemany("INSERT OR REPLACE INTO starts VALUES (?, ?, ?, ?)", self._starts)
             if elapsed is not None:
-                self._connection.execute("INSERT OR REPLACE INTO about VALUES ('elapsed', ?)", (str(elapsed),))
+                row = ("elapsed", str(elapsed), _checksum("elapsed", str(elapsed)))
+                self._connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?, ?)", row)
         self._events, self._reports, self._starts = [], [], []
 
     def about(self) -> dict[str, Any]:
         with _sentences(self._path):
-            rows = self._connection.execute("SELECT name, value FROM about").fetchall()
-            return {name: json.loads(value) for name, value in rows}
+            rows = self._connection.execute("SELECT name, value, checksum FROM about").fetchall()
+            for name, value, checksum in rows:
+                self._verify(checksum, f"what it says about {name!r}", name, value)
+            return {name: json.loads(value) for name, value, _ in rows}
 
     def elapsed(self) -> float:
         """The seconds that the run has worked, over all its processes."""
         with _sentences(self._path):
-            row = self._connection.execute("SELECT value FROM about WHERE name = 'elapsed'").fetchone()
-            return float(row[0]) if row else 0.0
+            row = self._connection.execute("SELECT value, checksum FROM about WHERE name = 'elapsed'").fetchone()
+            if row is None:
+                return 0.0
+            self._verify(row[1], "its time", "elapsed", row[0])
+            return float(row[0])
 
     def events(self, after: int = 0) -> Iterator[Event]:
         """The events whose id is greater than `after`, oldest first. Raises LedgerError at one that is damaged."""
         with _sentences(self._path):
             query = "SELECT id, kind, number, elapsed, body, checksum FROM events WHERE id > ? ORDER BY id"
-            for row in self._connection.execute(query, (after,)):
+            for expected, row in enumerate(self._connection.execute(query, (after,)), after + 1):
+                if row[0] != expected:
+                    raise LedgerError(f"the record {self._path} is damaged: event {expected} is missing")
                 yield self._event(row)
 
     def event(self, number: int) -> Event:
@@ -217,8 +233,7 @@ class Ledger:
 
     def _event(self, row: tuple[int, Any, int | None, float, str, int]) -> Event:
         index, kind, number, elapsed, body, checksum = row
-        if _checksum(kind, number, body) != checksum:
-            raise LedgerError(f"the record {self._path} is damaged: event {index} ({kind}) fails its checksum")
+        self._verify(checksum, f"event {index} ({kind})", index, kind, number, elapsed, body)
         return Event(index, kind, number, elapsed, json.loads(body))
 
     def start_of(self, number: int) -> Start | None:
@@ -230,15 +245,23 @@ class Ledger:
 
     def reports(self, number: int) -> list[tuple[int, dict[str, Any]]]:
         """What a trial reported, as (epoch, metrics)."""
-        query = "SELECT epoch, body FROM reports WHERE number = ? ORDER BY epoch"
+        query = "SELECT epoch, body, checksum FROM reports WHERE number = ? ORDER BY epoch"
         with _sentences(self._path):
-            return [(epoch, json.loads(body)) for epoch, body in self._connection.execute(query, (number,))]
+            rows = self._connection.execute(query, (number,)).fetchall()
+            for epoch, body, checksum in rows:
+                self._verify(checksum, f"epoch {epoch} of trial {number}", number, epoch, body)
+            return [(epoch, json.loads(body)) for epoch, body, _ in rows]
 
     def close(self) -> None:
         self._connection.close()
 
+    def _verify(self, checksum: object, what: str, *parts: object) -> None:
+        if _checksum(*parts) != checksum:
+            raise LedgerError(f"the record {self._path} is damaged: {what} fails its checksum")
+
     def _check(self) -> None:
-        found = self.about().get("format")
+        row = self._connection.execute("SELECT value FROM about WHERE name = 'format'").fetchone()
+        found = json.loads(row[0]) if row else None
         if found != FORMAT:
             raise LedgerError(f"the record {self._path} has format {found!r}; this release reads format {FORMAT}")
 
@@ -252,14 +275,17 @@ def _connect(path: Path, durable: bool) -> sqlite3.Connection:
 
 def _existing(folder: Path) -> Path:
     path = folder / FILE
-    if not path.is_file():
+    try:
+        if path.is_file():
+            return path
         what = "is no run's folder" if folder.is_dir() else "does not exist"
-        raise RunError(f"{folder} {what}: it should hold {FILE}")
-    return path
+    except (OSError, ValueError) as error:  # a name that cannot be: too long, or with NUL in it
+        raise RunError(f"{str(folder)[:80]!r} is no run's folder: {error}") from None
+    raise RunError(f"{folder} {what}: it should hold {FILE}")
 
 
-def _checksum(kind: str, number: int | None, body: str) -> int:
-    return zlib.crc32(f"{kind} {number} {body}".encode())
+def _checksum(*parts: object) -> int:
+    return zlib.crc32(" ".join(map(str, parts)).encode())
 
 
 @contextmanager
@@ -269,7 +295,7 @@ def _sentences(path: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         raise LedgerError(f"the record {path} cannot be used ({error}); nothing recorded so far is lost") from error
-    except (sqlite3.DatabaseError, ValueError) as error:
+    except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
         raise LedgerError(f"the record {path} is damaged ({error})") from error
     except OSError as error:
         raise LedgerError(f"the record {path} cannot be used: {error.strerror}") from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .errors import ConfigError, RunError
+from .errors import ConfigError, NasError, PluginError, RunError, one_line
 from .plugin import Plugin
 
 if TYPE_CHECKING:
@@ -26,16 +27,29 @@ def resolve(config: Config, objects: Objects) -> Plan:
     strategy: Any = _part("strategy", config, objects)
     evaluator: Any = _part("evaluator", config, objects)
     task: Any = _part("task", config, objects)
-    objectives = [Objective.parse(text) for text in config.objectives or task.objectives]
+    with _naming("task", task):
+        objectives = [Objective.parse(text) for text in config.objectives or task.objectives]
+        for fidelity in (config.fidelity, config.final_fidelity):
+            task.check(fidelity)
     if len(objectives) > 1 and not strategy.several_objectives:
         raise ConfigError(
             f"the strategy {strategy.known_as!r} looks at one objective only, and {len(objectives)} were asked for: "
             f"{', '.join(map(str, objectives))}; choose one, or a strategy that takes several, such as random"
         )
-    for fidelity in (config.fidelity, config.final_fidelity):
-        task.check(fidelity)
-    domain = space.domain(task)
+    with _naming("space", space, f" for the task {task.known_as!r}"):
+        domain = space.domain(task)
     return Plan(config, space, strategy, evaluator, task, domain, objectives)
+
+
+@contextmanager
+def _naming(kind: Kind, plugin: Plugin, beside: str = "") -> Iterator[None]:
+    """What a plugin raises while the parts are fitted together, as PluginError that names it."""
+    try:
+        yield
+    except NasError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"the {kind} {plugin.known_as!r} does not work{beside}: {one_line(error)}") from error
 
 
 def restore(kind: Kind, config: Config, about: Mapping[str, Any], objects: Mapping[Any, Plugin]) -> Plugin:

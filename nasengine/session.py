@@ -108,8 +108,8 @@ def start(
             "in_memory": [kind for kind, plugin in plugins.items() if not importable(plugin)],
             "storage": f"{config.storage.rstrip('/')}/{folder.name}-{secrets.token_hex(4)}" if config.storage else None,
         }
+        _written(folder / "config.yaml", config.to_yaml())
         Ledger.create(folder, about, durable).close()
-        (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
         return _go_on(folder, plan, observer, durable, plugins)
     finally:
         lock.release()
@@ -201,7 +201,9 @@ def _new_folder(out: str | Path | None, config: Config) -> Path:
                 continue
             return folder
     except OSError as error:
-        raise RunError(f"the run's folder {error.filename} cannot be made: {error.strerror}") from None
+        raise RunError(f"the run's folder {str(error.filename)[:80]} cannot be made: {error.strerror}") from None
+    except ValueError as error:
+        raise RunError(f"the run's folder {str(out)!r:.80} cannot be made: {error}") from None
     raise NasError("no folder")  # pragma: no cover: count() has no end
 
 
@@ -228,6 +230,15 @@ def _data_path(path: str, folder: str | None) -> Path:
     return (Path(base) / given if base and not given.exists() else given).resolve()
 
 
+def _written(path: Path, text: str) -> None:
+    from .storage import write_atomically
+
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}") from None
+
+
 def _word(name: str) -> str:
     """A plugin's name as part of a folder's."""
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in name.rpartition(":")[2]).lower()
@@ -241,7 +252,7 @@ def _changed(folder: Path, config: Config, machine: MachineSettings) -> Config:
     from .config import Config as Read
 
     path = folder / "config.yaml"
-    edited = Read.read(path) if path.exists() else config
+    edited = Read.read(path) if path.exists() and path.stat().st_size else config
     for name in type(config).model_fields:
         before, after = getattr(config, name), getattr(edited, name)
         if before != after and name not in MACHINE:

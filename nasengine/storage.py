@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -96,9 +97,9 @@ def storage_at(where: str | Path) -> Storage:
 def write_atomically(path: Path, content: bytes) -> None:
     """All of the content or the old file, whatever happens in between."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{secrets.token_hex(8)}.new")  # nobody can have laid a link there beforehand
     try:
-        with open(beside, "wb") as file:
+        with open(beside, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

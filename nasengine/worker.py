@@ -169,14 +169,22 @@ class _Performance:
 
 
 def _number(name: str, value: object) -> None:
-    """Raises TrainingDiverged, saying what the metric is, unless it is a finite number."""
+    """Raises TrainingDiverged, saying what the metric is, unless it has a name and is a finite number."""
+    _named(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise TrainingDiverged(f"the metric {name!r} is {value!r}, not a finite number")
+
+
+def _named(name: object) -> None:
+    if not isinstance(name, str):
+        raise TrainingDiverged(f"a metric is named {name!r:.80}; expected a text")
 
 
 def _usable(metrics: Metrics) -> dict[str, float]:
     """The finite numbers among the metrics of an epoch: a curve may have gaps, a judgement may not."""
     given = cast(Mapping[str, Any], metrics)
+    for name in given:
+        _named(name)
     return {
         name: float(value) for name, value in given.items() if isinstance(value, int | float) and math.isfinite(value)
     }

@@ -484,8 +484,7 @@ def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path) -> None:
     content = buffer.getvalue()
     storage = storage_at(tmp_path)
     storage.write("checkpoints/0.pt", hashlib.sha256(content).digest() + content)
-    with pytest.raises(pickle.UnpicklingError):
-        read_checkpoint(storage, 0)
+    assert read_checkpoint(storage, 0) is None
     assert not (tmp_path / "pwned").exists()
 
 

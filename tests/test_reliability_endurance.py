@@ -111,7 +111,6 @@ def test_of_100000_proposals_in_a_small_space_none_is_evaluated_twice(tmp_path: 
     check_duplicates(tmp_path / "run", 100_000)
 
 
-@pytest.mark.xfail(strict=True, reason="proposals that are known gather in memory until one is not; each costs more")
 def test_a_strategy_that_only_repeats_itself_is_recorded_as_it_goes(tmp_path: Path) -> None:
     """And so is heard of, and can be asked to end, in between."""
 

@@ -59,11 +59,6 @@ def refusal(work: Callable[[], object]) -> NasError | None:
     return None
 
 
-def not_yet(reason: str) -> pytest.MarkDecorator:
-    """A fault that is known: its test begins to fail when it is mended, and then loses this mark."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 # 7: metrics that are no numbers
 
 
@@ -219,7 +214,6 @@ def test_100000_mutated_configurations_are_taken_or_refused_naming_key_and_what_
     check_configurations(100_000, tmp_path)
 
 
-@not_yet("the texts that have a form of their own are refused without the setting's name")
 @pytest.mark.parametrize(
     ("key", "value"),
     [("final_fidelity", "epochs=0"), ("objectives", "accuracy:up"), ("space", "cell:layers")],
@@ -229,7 +223,6 @@ def test_a_text_that_has_a_form_is_refused_naming_its_setting(key: str, value: s
         Config.of({key: value})
 
 
-@not_yet("the nearest name is looked for among names that are none")
 @pytest.mark.parametrize("name", [None, 1, 1.5, True])
 def test_a_fidelity_whose_fields_have_no_names_is_a_sentence(name: object) -> None:
     with pytest.raises(ConfigError, match="epochs"):
@@ -241,14 +234,12 @@ class Scaled(TinySpace):
         self.scale = scale
 
 
-@not_yet("numpy's numbers pass for JSON values, which YAML does not write")
 def test_an_own_part_may_be_made_from_numpys_numbers(tmp_path: Path) -> None:
     part = Scaled(np.float64(0.5))
     assert nasengine.search(part, "random", TinyTask(), CHEAP, trials=1, baseline=0, out=tmp_path / "run").finished
 
 
 KINDS = ["space", "strategy", "evaluator", "task"]
-NUL = "embedded NUL bytes end in a ValueError"
 
 
 @pytest.mark.parametrize(
@@ -259,8 +250,8 @@ NUL = "embedded NUL bytes end in a ValueError"
             for key in KINDS
             for name in ("../../nowhere.py:Mine", "x" * 5000, "x/" * 3000, "a\0:B", "\ud800")
         ),
-        *(pytest.param(key, "./a\0b.py:Mine", marks=not_yet(NUL)) for key in KINDS),
-        *(pytest.param("data", name, marks=not_yet(NUL)) for name in ("a\0b", "\ud800")),
+        *((key, "./a\0b.py:Mine") for key in KINDS),
+        *(("data", name) for name in ("a\0b", "\ud800")),
         ("data", "x" * 5000),
     ],
 )
@@ -396,10 +387,7 @@ def test_a_hostile_checkpoint_is_never_executed(form: str, tmp_path: Path) -> No
     assert not (tmp_path / "pwned").exists()
 
 
-UNREAD = "a checkpoint that is whole but none of ours is an error of torch's"
-
-
-@pytest.mark.parametrize("form", [*CHECKPOINTS[:2], *(pytest.param(f, marks=not_yet(UNREAD)) for f in CHECKPOINTS[2:])])
+@pytest.mark.parametrize("form", [*CHECKPOINTS[:2], *(f for f in CHECKPOINTS[2:])])
 def test_a_hostile_checkpoint_is_passed_over_or_refused_in_a_sentence(form: str, tmp_path: Path) -> None:
     run = run_with_checkpoints(form, tmp_path)
     error = refusal(lambda: nasengine.resume(run))
@@ -428,17 +416,14 @@ def search_to(out: Path | str) -> Run:
     return nasengine.search(CHAIN, "random", evaluator=CHEAP, trials=1, baseline=0, out=out)
 
 
-LONG = "a name that is too long for the file system is an OSError"
-
-
 @pytest.mark.parametrize(
     ("use", "path"),
     [
         (search_to, "x" * 300), (search_to, "x/" * 3000), (search_to, "file/run"),
-        pytest.param(search_to, "a\0b", marks=not_yet(NUL)),
+        (search_to, "a\0b"),
         *((use, path) for use in (Run, nasengine.resume) for path in ("a\0b", "file/run")),
-        *(pytest.param(use, "x" * 300, marks=not_yet(LONG)) for use in (Run, nasengine.resume)),
-        *(pytest.param(use, "x/" * 3000, marks=not_yet(LONG)) for use in (Run, nasengine.resume)),
+        *((use, "x" * 300) for use in (Run, nasengine.resume)),
+        *((use, "x/" * 3000) for use in (Run, nasengine.resume)),
     ],
 )  # fmt: skip
 def test_a_path_that_cannot_be_is_a_sentence(
@@ -460,7 +445,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param("a\0b.json", marks=not_yet(NUL)),
+        "a\0b.json",
         f"{'x' * 300}.json",
         "no/such/folder.json",
         "file/model.json",
@@ -482,7 +467,7 @@ def test_an_export_to_a_path_that_cannot_be_is_a_sentence(
     "name",
     [
         "model.json",
-        pytest.param(".model.json.{pid}", marks=not_yet("the file beside has a name that can be guessed")),
+        ".model.json.{pid}",
     ],
 )
 def test_an_export_writes_through_no_link(name: str, finished: Run, tmp_path: Path) -> None:
@@ -497,7 +482,6 @@ def test_an_export_writes_through_no_link(name: str, finished: Run, tmp_path: Pa
     assert json.loads((shared / "model.json").read_text())["picks"]
 
 
-@not_yet("a link in a run's folder is followed")
 @pytest.mark.parametrize("name", ["lock", "config.yaml"])
 def test_a_run_writes_through_no_link_of_its_folder(name: str, tmp_path: Path) -> None:
     precious = tmp_path / "precious"

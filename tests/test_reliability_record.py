@@ -35,14 +35,6 @@ STEPWISE = f"{PARTS / 'cheap.py'}:Stepwise"
 CHAIN = "chain:stages=1,layers=2,widths=[4,8]"
 
 
-def not_yet(reason: str) -> pytest.MarkDecorator:
-    """A fault that is known: its test begins to fail when it is mended, and then loses this mark."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
-TORN = not_yet("config.yaml is not written atomically: a death, or a full disk, in between leaves one that is refused")
-
-
 def table(run: Run) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in run.rows()]
 
@@ -87,14 +79,12 @@ def test_a_search_that_dies_at_a_write_resumes_to_the_same_end(search: str, step
     assert hurt_everywhere(search, "die", tmp_path, step) > 2
 
 
-@TORN
 def test_a_run_whose_settings_file_was_being_written_resumes(tmp_path: Path) -> None:
     run = interrupted(tmp_path / "run")
     (run / "config.yaml").write_text("")
     assert nasengine.resume(run).finished
 
 
-@TORN
 @pytest.mark.slow
 @pytest.mark.parametrize("search", ["judging", "training", "learning"])
 def test_a_search_that_dies_at_any_write_resumes_to_the_same_end(search: str, tmp_path: Path) -> None:
@@ -105,7 +95,6 @@ def test_a_search_whose_disk_is_full_from_a_write_on_resumes_to_the_same_end(tmp
     assert hurt_everywhere("training", "full", tmp_path, 10) > 1
 
 
-@TORN
 @pytest.mark.slow
 @pytest.mark.parametrize("search", ["judging", "training", "learning"])
 def test_a_search_whose_disk_is_full_from_any_write_on_resumes_to_the_same_end(search: str, tmp_path: Path) -> None:
@@ -223,15 +212,10 @@ def check_flips(record: Bytes, flips: int) -> None:
     assert whole["refused"]
 
 
-FLIPS = not_yet("what the run is about, its reports, its times and the order of its events have no checksum")
-
-
-@FLIPS
 def test_a_flipped_bit_of_the_record_is_never_silently_wrong(record: Bytes) -> None:
     check_flips(record, 400)
 
 
-@FLIPS
 @pytest.mark.slow
 def test_ten_thousand_flipped_bits_of_the_record_are_never_silently_wrong(record: Bytes) -> None:
     check_flips(record, 10_000)

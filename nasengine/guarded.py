@@ -1,0 +1,65 @@
+"""A strategy as the loop meets it: what it raises ends the run in its name, and what it asks for is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from .architecture import Architecture
+from .errors import ArchitectureError, NasError, RunFailed, one_line
+from .evaluator import Fidelity
+from .plan import Plan
+from .trial import Evaluate, Learn, Request, Trial
+
+
+class Guarded:
+    """Raises RunFailed, naming the strategy, where that raises, exits, or asks for something that cannot be."""
+
+    def __init__(self, plan: Plan, rng: np.random.Generator) -> None:
+        self._strategy, self._domain = plan.strategy, plan.domain
+        self._options = Architecture(plan.domain.space, plan.domain.options, {}).options
+        with self._blaming("prepare"):
+            self._strategy.start(plan.domain, rng, plan.objectives, plan.config.fidelity, plan.config.trials)
+
+    def ask(self) -> Request | None:
+        with self._blaming("ask"):
+            request = self._strategy.ask()
+        wrong = None if request is None else self._wrong(request)
+        if wrong:
+            raise RunFailed(f"the strategy {self._strategy.known_as!r} asked for {wrong}")
+        return request
+
+    def tell(self, trial: Trial) -> None:
+        with self._blaming("tell"):
+            self._strategy.tell(trial)
+
+    def _wrong(self, request: object) -> str | None:
+        """What is wrong with the request."""
+        if not isinstance(request, Evaluate | Learn):
+            return f"{request!r:.80}; expected Evaluate, Learn or None"
+        if request.purpose != "search":
+            return f"the purpose {request.purpose!r:.80}; a strategy's is 'search'"
+        if isinstance(request, Learn):
+            return (
+                None if isinstance(request.restart, int) else f"the restart {request.restart!r:.80}; expected a number"
+            )
+        if not isinstance(request.architecture, Architecture) or not isinstance(request.fidelity, Fidelity):
+            return f"{request!r:.80}; expected an Architecture and a Fidelity"
+        try:
+            self._domain.validate(request.architecture)
+        except ArchitectureError as error:
+            return f"an invalid architecture: {error}"
+        other = request.architecture.options != self._options
+        return "an architecture of the space with other options" if other else None
+
+    @contextmanager
+    def _blaming(self, method: str) -> Iterator[None]:
+        try:
+            yield
+        except NasError:
+            raise
+        except (Exception, SystemExit) as error:
+            name = self._strategy.known_as
+            raise RunFailed(f"the strategy {name!r} failed in {method}: {one_line(error)}") from error
