@@ -164,7 +164,7 @@ class Ledger:
         if self._last is None:
             with _sentences(self._path):
                 self._last = self._connection.execute("SELECT COALESCE(MAX(id), 0) FROM events").fetchone()[0]
-        text = json.dumps(body, allow_nan=False)
+        text, elapsed = json.dumps(body, allow_nan=False), float(elapsed)
         self._last += 1
         checksum = _checksum(self._last, kind, number, elapsed, text)
         self._events.append((self._last, kind, number, elapsed, text, checksum))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,36 @@ def test_faults_are_shown_by_tests_that_exist() -> None:
     assert [row["row"] for row in table] == ["9", "14"]
     assert [row["holds"] for row in table] == ["yes", "yes"]
     assert all(numbers(row["tests"])[0] >= 2 for row in table)
+
+
+@pytest.mark.xdist_group("ray")
+def test_orchestration_is_measured_in_four_sections() -> None:
+    output = printed("orchestration", "--markdown")
+    head, *sections = output.split("\n#### ")
+    assert says_how_it_was_measured(head)
+    assert all(name in head for name in ("ray 2", "optuna ", "Tune"))
+    titles = ["Endurance", "Driver", "Throughput", "Efficiency"]
+    assert [section.partition(":")[0] for section in sections] == titles
+    tables = dict(zip(titles, map(markdown_table, sections), strict=True))
+
+    assert [row["trials until"] for row in tables["Endurance"]] == [f"{until:,}" for until in range(200, 2001, 200)]
+    driver = [(row["strategy"], row["reports a trial"], row["workers"]) for row in tables["Driver"]]
+    assert driver == list(product(("random", "evolution"), "05", ("1", "64")))
+    throughput = {row["what"]: row for row in tables["Throughput"]}
+    assert sum(name.startswith("nasengine") for name in throughput) == 3
+    assert sum(name.startswith("Ray Tune") for name in throughput) == 2
+    assert sum(name.startswith("Optuna") for name in throughput) == 2
+    ours = "nasengine on Ray, durable"
+    assert numbers(throughput[ours][f"time, × {ours}"]) == [1.0]
+    for row in (*tables["Endurance"], *tables["Driver"], *tables["Throughput"]):
+        measured = [cell for column, cell in row.items() if column not in ("what", "strategy", "reports a trial")]
+        assert all(map(positive, measured)), row
+    for row in tables["Efficiency"]:
+        assert 0 < numbers(row["workers' time filled, %"])[0] <= 105
+    (best,) = re.findall(r"([\d.,]+) times the trials a second of the best of Tune", output)
+    assert numbers(best)[0] > 0
+
+
+def test_sections_of_orchestration_are_chosen_by_name() -> None:
+    output = printed("orchestration", "--markdown", "--only", "driver")
+    assert re.findall(r"^#### (\w+)", output, re.MULTILINE) == ["Driver"]

@@ -106,7 +106,7 @@ def test_show_gives_the_result_the_table_and_the_curve_of_a_run(nas: Nas, finish
     assert "finished · 6 done" in out
     assert "test accuracy" in out
     assert "by epoch" in out
-    assert sum(line.startswith(tuple("012345")) for line in out.splitlines()) == 6
+    assert len(re.findall(r"^\d+ +(?:search|final|baseline) ", out, re.MULTILINE)) == 6
     code, out, _ = nas("show", finished, "--json")
     assert [row["number"] for row in json.loads(out)["trials"]] == list(range(6))
 

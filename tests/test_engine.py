@@ -468,7 +468,6 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> Non
 def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path) -> None:
     import hashlib
     import io
-    import pickle
 
     import torch
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.xdist_group("main job")  # in one process, so that it r
 COMMAND = "nas run --space cell --strategy darts"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # not the module's, which may be left and entered again
 def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """The folder it ran in, its stdout and its stderr."""
     folder = tmp_path_factory.mktemp("job")

@@ -6,6 +6,7 @@ Prints as JSON what became of it. A process of its own, because it is connected 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import threading
 import time
@@ -58,7 +59,7 @@ def main(folder: Path, trials: int, removals: int) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     cluster.wait_for_nodes()
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     marks = folder / "marks"
     marks.mkdir()
     losses = Losses()
@@ -85,7 +86,7 @@ def main(folder: Path, trials: int, removals: int) -> None:
     }
     print(json.dumps(result))
     ray.shutdown()
-    cluster.shutdown()
+    cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
