@@ -209,7 +209,8 @@ class Domain:
                 kept = f"{decision.k} of " if decision.kind == "some" else "one of "
                 allowed = kept + ", ".join(map(str, decision.options))
                 raise ArchitectureError(f"{pick!r} is no pick for the decision {name!r}; allowed: {allowed}")
-        expected = self.complete(architecture.picks).picks.keys()
+        picks = architecture.picks
+        expected = self._diagram.walk(lambda branch: branch.prefer(picks.get(branch.decision.name)))
         if missing := [name for name in expected if name not in architecture.picks]:
             raise ArchitectureError(f"the architecture lacks a pick for the decision {missing[0]!r}")
         if extra := [name for name in architecture.picks if name not in expected]:

@@ -16,7 +16,7 @@ import nasengine
 from nasengine import Architecture, ConfigError, Context, Evaluator, Fidelity, Metrics, Observer, Run, Trial
 from nasengine.errors import Interrupted
 from nasengine.plan import trial_seed
-from nasengine.trial import Evaluate, Report, Request
+from nasengine.trial import Report, Request
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.usefixtures("ray_cluster")]
 
@@ -139,6 +139,35 @@ def test_memory_that_trials_share_is_asked_for_again_before_a_trial_is_given_up(
     )
     assert {trial.state for trial in run.all_trials} == {"done"}
     assert {len(pids) for pids in tries(tmp_path / "marks")} == {2}
+
+
+def run_out_of_memory(tmp_path: Path, trials: int) -> None:
+    """Nearly a third of the candidates want more than there is. The process that searches stays as it was."""
+    held: list[int] = []
+
+    class Weighs(Observer):
+        def ended(self, trial: Trial) -> None:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            held.append(pages * os.sysconf("SC_PAGE_SIZE"))
+
+    run = nasengine.search(
+        "chain", "random", evaluator=perilous(tmp_path / "marks", "memory", share=0.3), trials=trials, baseline=0,
+        out=tmp_path / "run", workers=2, memory_per_trial="300m", observer=Weighs(),
+    )  # fmt: skip
+    states = Counter(trial.state for trial in run.all_trials if trial.purpose == "search")
+    assert set(states) == {"done", "out_of_memory"}
+    assert states.total() == trials
+    assert 0.1 * trials < states["out_of_memory"] < 0.5 * trials
+    assert max(held) - held[len(held) // 3] < 50 * 2**20
+
+
+def test_candidates_out_of_memory_are_trials_and_the_search_stays_as_light_as_it_was(tmp_path: Path) -> None:
+    run_out_of_memory(tmp_path, 30)
+
+
+@pytest.mark.slow
+def test_a_third_of_500_candidates_out_of_memory_leave_the_search_as_light_as_it_was(tmp_path: Path) -> None:
+    run_out_of_memory(tmp_path, 500)
 
 
 def kill_workers(folder: Path, marks: Path, every: float, over: threading.Event) -> None:
@@ -322,14 +351,3 @@ def test_threads_follow_the_share_of_processors(tmp_path: Path) -> None:
             baseline=0,
         )  # fmt: skip
         assert {trial.metrics["threads"] for trial in run.all_trials} == {threads}
-
-
-def test_requests_go_to_workers_that_are_free(tmp_path: Path) -> None:
-    run = nasengine.search(
-        CHAIN, "random", evaluator=perilous(tmp_path / "marks", "none", seconds=0.2), trials=6, baseline=0,
-        out=tmp_path / "run", workers=3,
-    )  # fmt: skip
-    assert all(isinstance(trial.request, Evaluate) for trial in run.all_trials)
-    busy = Counter(trial.worker for trial in run.all_trials if trial.purpose == "search")
-    assert sum(busy.values()) == 6
-    assert len(busy) == 3

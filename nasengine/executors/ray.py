@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,7 @@ class RayExecutor:
         self._config, self._note = plan.config, observer.note
         self._cluster = Cluster(plan.config, observer.note)
         self._slots: list[Slot] = []
+        self._idle: deque[Slot] = deque()
         try:
             self._order = self._ordered(plan, plugins, folder, storage)
             self._slots = [Slot(f"w{index}", None, None) for index in range(plan.config.workers)]
@@ -64,10 +66,10 @@ class RayExecutor:
 
     @property
     def free(self) -> int:
-        return sum(slot.ready and slot.number is None for slot in self._slots)
+        return len(self._idle)
 
     def submit(self, number: int, request: Request, seed: int) -> str:
-        slot = next(slot for slot in self._slots if slot.ready and slot.number is None)
+        slot = self._idle.popleft()
         slot.number, slot.verdict, slot.curve, slot.began = number, None, [], time.monotonic()
         what = f" {request.architecture.short}" if isinstance(request, Evaluate) else f" learning {request.restart}"
         slot.label = f"trial {number}{what}"
@@ -164,11 +166,13 @@ class RayExecutor:
             raise answer
         if isinstance(answer, Ready):
             slot.ready, slot.node, slot.failures = True, answer.node, 0
+            self._idle.append(slot)
         elif isinstance(answer, Report):
             slot.curve.append(answer.metrics)
             return [answer]
         elif isinstance(answer, Outcome):
             slot.number = None
+            self._idle.append(slot)
             if answer.state == "out_of_memory" and self._shared_memory:
                 return [Lost(answer.number, "out_of_memory", answer.error or "out of memory")]
             return [answer]
