@@ -121,7 +121,7 @@ def test_faults_are_shown_by_tests_that_exist() -> None:
     assert all(numbers(row["tests"])[0] >= 2 for row in table)
 
 
-@pytest.mark.xdist_group("ray")
+@pytest.mark.slow
 def test_orchestration_is_measured_in_four_sections() -> None:
     output = printed("orchestration", "--markdown")
     head, *sections = output.split("\n#### ")

@@ -116,8 +116,18 @@ def test_a_run_on_rays_own_cluster_listens_to_this_machine_only_and_leaves_nothi
     assert f"everything finished so far is kept. Go on with: nas resume {folder}" in errors
     assert "Traceback" not in errors
     until(lambda: not alive(below), seconds=10)
-    kept = told(folder)
+    goes_on_alone(folder)
 
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_takes_its_ray_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = search(folder)
+    until(lambda: told(folder) >= 2 or process.poll() is not None)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    kept = told(folder)
     resumed = subprocess.Popen(
         [*NAS, "resume", str(folder), "--workers", "2", "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -127,7 +137,11 @@ def test_a_run_on_rays_own_cluster_listens_to_this_machine_only_and_leaves_nothi
     resumed.communicate()
     # Ray's two agents of a machine stay until their connection to its dead heart times out, a minute later
     until(lambda: {name(pid) for pid in alive(below)} <= AGENTS, seconds=20)
+    goes_on_alone(folder)
 
+
+def goes_on_alone(folder: Path) -> None:
+    """Without Ray, to the end, and nothing is missing."""
     finished = subprocess.run(
         [*NAS, "resume", str(folder), "--workers", "1", "--json"], capture_output=True, text=True, check=True
     )

@@ -41,6 +41,7 @@ SHOWN_ONLY = {
     r"(\S*/)?nas run --space cell --strategy darts": "run by tests/test_main_job.py",
     r"nas .+\b(DIR|RUN)\b.*": "stands for a folder of the reader's",
     r"python with_tune\.py": "run by tests/test_integrations_tune.py, where Ray is at hand",
+    r'import nasengine|run = nasengine\.search\(|"chain.+ workers=2, .+|\)|sorted\(.+\)': "run by tests/test_ray.py",
     r".+ --device cuda(:\d+)?( .+)?": "needs a GPU",
 }
 """What a `norun` block may hold, and why it is not run."""

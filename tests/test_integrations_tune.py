@@ -16,8 +16,6 @@ from nasengine import Architecture, ConfigError, Request, Strategy, Trial
 from nasengine.errors import ReplayError
 from nasengine.testing import TinySpace, TinyTask
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 tune = pytest.importorskip("ray.tune")
 
 from nasengine.integrations.tune import NASearcher, Population, architecture_of, fidelity_of, model_of, task_of  # noqa: E402
@@ -303,7 +301,7 @@ def test_population_based_training_changes_the_rate_and_no_architecture_gets_ano
     searcher = tiny(Listens())
     scheduler = tune.schedulers.PopulationBasedTraining(
         time_attr="training_iteration", perturbation_interval=1, quantile_fraction=0.5, synch=True,
-        hyperparam_mutations={"rate": [0.001, 0.01, 0.1, 1.0]},
+        hyperparam_mutations={"rate": tune.uniform(0.001, 1.0)},
     )  # fmt: skip
     results = fit(tmp_path, Population(searcher), 2, scheduler, epochs=2, at_once=None, rate=tune.choice([0.001, 0.1]))
     frames = [result.metrics_dataframe for result in results]

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-pytestmark = pytest.mark.xdist_group("main job")  # in one process, so that it runs once
 COMMAND = "nas run --space cell --strategy darts"
 
 
-@pytest.fixture(scope="session")  # not the module's, which may be left and entered again
+@pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """The folder it ran in, its stdout and its stderr."""
     folder = tmp_path_factory.mktemp("job")

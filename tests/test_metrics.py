@@ -18,8 +18,6 @@ from nasengine.executors.metrics import METRICS, RayMetrics, gpu_memory
 from nasengine.plan import Plan
 from nasengine.testing import TinySpace, TinyTask
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 CHEAP = f"{Path(__file__).parent / 'parts' / 'cheap.py'}:Cheap"
 SAMPLE = re.compile(r"^(\w+)\{(.*)\} (\S+)$")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')

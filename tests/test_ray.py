@@ -18,7 +18,7 @@ from nasengine.errors import Interrupted
 from nasengine.plan import trial_seed
 from nasengine.trial import Report, Request
 
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.usefixtures("ray_cluster")]
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 CHAIN = "chain:stages=1,layers=3,widths=[4,8]"
 PARTS = Path(__file__).parent / "parts"
