@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from .errors import ConfigError, near_miss
-from .evaluator import Fidelity
+from .evaluator import FULL, Fidelity
 from .machine import MACHINE
 from .registry import split
 from .trial import Objective
@@ -35,7 +35,7 @@ class PluginChoice(BaseModel):
     options: dict[str, Any] = {}
 
     def to_dict(self) -> Any:
-        return {self.name: _plain(self.options)} if self.options else self.name
+        return {self.name: _plain(self.options)} if self.options or ":" in self.name else self.name
 
 
 def _plain(value: Any) -> Any:
@@ -67,10 +67,19 @@ def _plugin(value: Any) -> Any:
     if isinstance(value, dict) and len(value) == 1:
         ((name, options),) = value.items()
         if isinstance(name, str) and isinstance(options, dict | None):
-            return PluginChoice(name=name, options=options or {})
+            if not _has_names(options):
+                raise ValueError("options whose mappings have texts as keys, which is all that the record keeps")
+            return PluginChoice(name=_text(name), options=options or {})
     if isinstance(value, PluginChoice):
         return value
     raise ValueError("a plugin's name, or its name and a mapping of its options")
+
+
+def _has_names(value: Any) -> bool:
+    """Whether the keys of all mappings in it are texts: as JSON they would become so."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _has_names(item) for key, item in value.items())
+    return all(map(_has_names, value)) if isinstance(value, list | tuple) else True
 
 
 def _text(value: str) -> str:
@@ -210,7 +219,7 @@ class Config(BaseModel):
             if isinstance(value, PluginChoice):
                 value = value.to_dict()
             elif isinstance(value, Fidelity):
-                value = {key: number for key, number in value.to_dict().items() if number not in (None, 1.0)}
+                value = {key: number for key, number in value.to_dict().items() if number != getattr(FULL, key)}
             elif isinstance(value, tuple):
                 value = list(value)
             if value is not None:

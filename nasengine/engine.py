@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .checkpoint import remove_checkpoint
-from .errors import Interrupted, LedgerError, ReplayError, RunFailed
+from .errors import Interrupted, LedgerError, ReplayError, RunFailed, StorageError, one_line
 from .executors import Executor, Message
 from .guarded import Guarded
 from .ledger import Event, EventKind, Ledger, Start
@@ -77,8 +77,8 @@ class Engine:
         Raises RunFailed where no candidate could be judged, Interrupted where the observer asks for an end, and
         whatever else stops it.
         """
-        self._replay()
         try:
+            self._replay()
             if self._ended is None:
                 self.observer.began("search")
                 self._loop(self._propose)
@@ -87,6 +87,7 @@ class Engine:
                 self.standing.candidates()
                 self.observer.began("final")
                 self._loop(self._finalise)
+                self._fetch_models()
                 self._record("finished", None, {})
             self._commit()
         except BaseException:
@@ -237,10 +238,19 @@ class Engine:
 
     def _announce(self, trial: Trial) -> None:
         """Once the result is durable: its checkpoint has done its service."""
-        remove_checkpoint(self._storage, trial.number)
-        if trial.purpose == "final" and trial.state == "done":
-            fetch(self._storage, model_name(trial.number), self._folder)
+        with suppress(OSError):  # one that stays is only in the way
+            remove_checkpoint(self._storage, trial.number)
         self.observer.ended(trial)
+
+    def _fetch_models(self) -> None:
+        """The model found into the run's folder, where workers left it elsewhere. Raises StorageError."""
+        for trial in self.standing.final:
+            name = model_name(trial.number)
+            if trial.state == "done" and not (self._folder / name).exists():
+                try:
+                    fetch(self._storage, name, self._folder)
+                except OSError as error:
+                    raise StorageError(f"the model found cannot be fetched: {one_line(error)}") from error
 
     def _learn_of(self, trial: Trial, event: int) -> None:
         """What a result changes, whether it has just come back or is played back."""

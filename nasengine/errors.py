@@ -103,5 +103,8 @@ def near_miss(given: str, allowed: Iterable[str]) -> str:
 
 def one_line(error: BaseException) -> str:
     """An exception of anybody's as one line: its type and the first line of what it says."""
-    text = str(error).strip().splitlines()
+    try:
+        text = str(error).strip().splitlines()
+    except Exception:  # anybody's exception, whose own words may be broken too
+        text = []
     return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__

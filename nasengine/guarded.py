@@ -47,6 +47,8 @@ class Guarded:
             )
         if not isinstance(request.architecture, Architecture) or not isinstance(request.fidelity, Fidelity):
             return f"{request!r:.80}; expected an Architecture and a Fidelity"
+        if any(type(number) not in (int, float, type(None)) for number in request.fidelity.to_dict().values()):
+            return f"the fidelity {request.fidelity!r:.80}; expected Python's own numbers"
         try:
             self._domain.validate(request.architecture)
         except ArchitectureError as error:

@@ -37,12 +37,11 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 
 @contextmanager
-def memory_limit(bytes_: int | None) -> Iterator[None]:
-    """What is allocated inside the block, beyond what the process holds already, may be so many bytes.
+def memory_limit(bytes_: int | None, held: int | None) -> Iterator[None]:
+    """Inside the block the process may hold so many bytes beyond what it `held` when the trial began.
 
     More fails as it does where the machine has no more. Linux only: elsewhere nothing is limited.
     """
-    held = _held()
     if bytes_ is None or held is None:
         yield
         return
@@ -57,7 +56,7 @@ def memory_limit(bytes_: int | None) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _held() -> int | None:
+def held_data() -> int | None:
     """The bytes of data that the process holds, as the kernel counts them for RLIMIT_DATA."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

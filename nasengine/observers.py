@@ -190,6 +190,15 @@ class Several(Observer):
         self._all: list[Observer] = [first, *map(Aside, loggers)]
         self.folder: Path | None = None
 
+    @property
+    def stop_requested(self) -> bool:
+        """The first one's: a logger has no say in it."""
+        return self._all[0].stop_requested
+
+    @stop_requested.setter
+    def stop_requested(self, wanted: bool) -> None:
+        self._all[0].stop_requested = wanted
+
     def opened(self, folder: Path, plan: Plan) -> None:
         self.folder = folder
         for observer in self._all:

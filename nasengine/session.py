@@ -93,6 +93,7 @@ def start(
     folder = _new_folder(out, config)
     lock = RunLock(folder)
     try:
+        _refuse_a_run(folder)  # again: another process may have been quicker
         plugins = {
             "space": plan.space,
             "strategy": plan.strategy,
@@ -173,7 +174,10 @@ def _go_on(folder: Path, plan: Plan, observer: Observer | None, durable: bool, p
         storage = ledger.about()["storage"]
         observer.opened(folder, plan)
         executor = executor_for(plan, plugins, folder.resolve(), storage, observer)
-        Engine(plan, ledger, executor, storage_at(storage or folder), folder, observer).run()
+        try:
+            Engine(plan, ledger, executor, storage_at(storage or folder), folder, observer).run()
+        finally:
+            executor.close()
     finally:
         ledger.close()
     return Run(folder, plugins)
@@ -181,15 +185,10 @@ def _go_on(folder: Path, plan: Plan, observer: Observer | None, durable: bool, p
 
 def _new_folder(out: str | Path | None, config: Config) -> Path:
     """The folder asked for, which must not hold a run, or the next free one under `runs`."""
-    from .ledger import FILE
-
     try:
         if out is not None:
             folder = Path(out)
-            if (folder / FILE).exists():
-                raise RunError(
-                    f"{folder} holds a run; go on with it: nas resume {folder}, or choose another folder with --out"
-                )
+            _refuse_a_run(folder)
             folder.mkdir(parents=True, exist_ok=True)
             return folder
         stem = f"{date.today()}-{_word(config.space.name)}-{_word(config.strategy.name)}"
@@ -205,6 +204,13 @@ def _new_folder(out: str | Path | None, config: Config) -> Path:
     except ValueError as error:
         raise RunError(f"the run's folder {str(out)!r:.80} cannot be made: {error}") from None
     raise NasError("no folder")  # pragma: no cover: count() has no end
+
+
+def _refuse_a_run(folder: Path) -> None:
+    from .ledger import FILE
+
+    if (folder / FILE).exists():
+        raise RunError(f"{folder} holds a run; go on with it: nas resume {folder}, or choose another folder with --out")
 
 
 def _absolute(config: Config) -> Config:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import ConfigError, one_line
@@ -62,31 +64,46 @@ class Remote(Storage):
 
         try:
             self.files, self.root = fsspec.core.url_to_fs(url)
-        except (ImportError, ValueError) as error:
+        except (ImportError, ValueError, OSError) as error:
             raise ConfigError(f"the storage {url!r} cannot be used: {one_line(error)}") from None
 
     def read(self, name: str) -> bytes | None:
         try:
-            content: bytes = self.files.cat_file(self._path(name))
+            with _as_os_error():
+                content: bytes = self.files.cat_file(self._path(name))
         except FileNotFoundError:
             return None
         return content
 
     def write(self, name: str, content: bytes) -> None:
         path = self._path(name)
-        self.files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        self.files.pipe_file(path, content)
+        with _as_os_error():
+            self.files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self.files.pipe_file(path, content)
 
     def move(self, name: str, to: str) -> None:
-        if self.files.exists(self._path(name)):
-            self.files.mv(self._path(name), self._path(to))
+        with _as_os_error():
+            if self.files.exists(self._path(name)):
+                self.files.mv(self._path(name), self._path(to))
 
     def remove(self, name: str) -> None:
-        if self.files.exists(self._path(name)):
-            self.files.rm_file(self._path(name))
+        with _as_os_error():
+            if self.files.exists(self._path(name)):
+                self.files.rm_file(self._path(name))
 
     def _path(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}"
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Backends have exceptions of their own; what went wrong with a file is an OSError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(one_line(error)) from error
 
 
 def storage_at(where: str | Path) -> Storage:

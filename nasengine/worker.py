@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 import time
 import traceback
@@ -23,7 +24,7 @@ from .space import SearchSpace
 from .storage import Storage
 from .strategy import OneShotStrategy, Strategy
 from .task import Task
-from .trial import Evaluate, Learn, Outcome, Report, Request, State, Verdict
+from .trial import Evaluate, Learn, Outcome, Report, Request, State, Verdict, request_to_dict
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
@@ -56,7 +57,10 @@ class Worker:
         Raises NasError for a mistake of the user's (a dataset missing, a space without a supernet).
         """
         started = time.perf_counter()
-        run = _Performance(self, number, request, seed)
+        try:
+            run = _Performance(self, number, request, seed)
+        except OSError as raised:
+            raise StorageError(f"the checkpoint of trial {number} cannot be read: {one_line(raised)}") from raised
         try:
             if not self._ready:
                 self.task.to(self.device)
@@ -90,7 +94,10 @@ class _Performance:
 
     def __init__(self, worker: Worker, number: int, request: Request, seed: int) -> None:
         self.worker, self.number, self.request = worker, number, request
+        self.of = json.dumps([request_to_dict(request), seed], sort_keys=True)
         checkpoint = read_checkpoint(worker.storage, number)
+        if checkpoint is not None and checkpoint.get("of") != self.of:
+            checkpoint = None  # of another run's, or another attempt's, trial of that number
         self.curve: list[Metrics] = list(checkpoint["curve"]) if checkpoint else []
         self.derived: Architecture | None = None
         if checkpoint and checkpoint["derived"]:
@@ -161,7 +168,12 @@ class _Performance:
 
     def _write(self) -> None:
         derived = self.derived.to_json() if self.derived else None
-        state = {"context": self.context.state(), "curve": [dict(point) for point in self.curve], "derived": derived}
+        state = {
+            "of": self.of,
+            "context": self.context.state(),
+            "curve": [dict(point) for point in self.curve],
+            "derived": derived,
+        }
         # without room for a checkpoint the training goes on: there is less to go on from, and nothing wrong
         with suppress(OSError):
             write_checkpoint(self.worker.storage, self.number, state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ import nasengine
 from nasengine import (
     Architecture,
     ConfigError,
+    Context,
     Evaluate,
+    Evaluator,
+    Fidelity,
     Learn,
     Observer,
     Request,
@@ -507,3 +511,78 @@ def test_a_run_in_a_folder_with_an_odd_name(tmp_path: Path) -> None:
 def test_checkpoints_are_gone_when_their_trials_have_ended(tmp_path: Path) -> None:
     run = nasengine.search(TinySpace(), "darts", TinyTask(), baseline=1, out=tmp_path / "run")
     assert not list((run.folder / "checkpoints").glob("*")) if (run.folder / "checkpoints").exists() else True
+
+
+def test_a_fidelity_of_one_epoch_is_kept(tmp_path: Path) -> None:
+    class Stops(Observer):
+        def ended(self, trial: Trial) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        nasengine.search(
+            CHAIN, "random", evaluator="train:epochs=3", trials=2, baseline=0, fidelity="epochs=1",
+            final_fidelity="epochs=1", out=tmp_path / "run", observer=Stops(),
+        )  # fmt: skip
+    run = nasengine.resume(tmp_path / "run")
+    assert [len(trial.curve) for trial in run.all_trials] == [1, 1, 1]
+
+
+def test_a_plugin_file_in_a_folder_with_a_colon_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "a:b"
+    folder.mkdir()
+    shutil.copy(Path(__file__).parent / "parts" / "cheap.py", folder / "mine.py")
+    monkeypatch.chdir(folder)
+    run = nasengine.search(CHAIN, "random", evaluator="./mine.py:Cheap", trials=1, baseline=0, out=tmp_path / "run")
+    assert Run(run.folder).finished
+
+
+def test_a_checkpoint_of_another_run_in_the_same_place_is_not_taken(tmp_path: Path) -> None:
+    from nasengine.checkpoint import write_checkpoint
+    from nasengine.storage import Folder
+
+    foreign: dict[str, Any] = {"of": "another", "context": {}, "curve": [{"accuracy": 1.0}], "derived": None}
+    write_checkpoint(Folder(tmp_path / "run"), 0, foreign)
+    run = nasengine.search(CHAIN, "random", evaluator=CHEAP, trials=1, baseline=0, out=tmp_path / "run")
+    assert [trial.state for trial in run.all_trials] == ["done", "done"]
+    assert all(trial.curve == () for trial in run.all_trials)
+
+
+def test_the_model_is_fetched_also_by_a_run_that_was_interrupted_before(tmp_path: Path) -> None:
+    class Stops(Observer):
+        def ended(self, trial: Trial) -> None:
+            if trial.purpose == "final":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        nasengine.search(
+            CHAIN, "random", evaluator="train:epochs=1", trials=1, baseline=0, out=tmp_path / "run",
+            storage=f"file://{tmp_path}/store", observer=Stops(),
+        )  # fmt: skip
+    run = nasengine.resume(tmp_path / "run")
+    assert run.has_model
+    assert run.best_model() is not None
+
+
+def test_memory_is_limited_for_a_whole_trial_not_for_each_epoch(tmp_path: Path) -> None:
+    class Hoards(Evaluator):
+        def evaluate(self, architecture: Architecture, fidelity: Fidelity, context: Context) -> Any:
+            held = []
+            for epoch in range(8):
+                held.append(bytearray(40 * 2**20))
+                yield {"accuracy": epoch / 10}
+            return {"accuracy": 0.5}
+
+    with pytest.raises(RunFailed, match="MemoryError"):
+        nasengine.search(
+            CHAIN, "random", evaluator=Hoards(), trials=1, baseline=0, out=tmp_path / "run", memory_per_trial="150m"
+        )
+    (trial,) = Run(tmp_path / "run").all_trials
+    assert trial.state == "out_of_memory"
+    assert 1 < len(trial.curve) < 5
+
+
+def test_options_whose_keys_the_record_would_change_are_refused(tmp_path: Path) -> None:
+    from nasengine.config import Config
+
+    with pytest.raises(ConfigError, match="texts as keys"):
+        Config.of({"strategy": {"random": {"schedule": {1: 0.1}}}})

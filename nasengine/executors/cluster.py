@@ -49,8 +49,12 @@ class Cluster:
             with _own_signals():
                 self.dashboard = self._start(ray)
             self.own = True
-        self.share = self._share(ray)
-        self._check(ray)
+        try:
+            self.share = self._share(ray)
+            self._check(ray)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         import ray

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 
-from ..limits import TookTooLong, memory_limit, time_limit
+from ..limits import TookTooLong, held_data, memory_limit, time_limit
 from ..trial import Outcome, Request, Verdict
 from ..worker import Progress, Worker
 from . import Message
@@ -31,6 +31,7 @@ class LocalExecutor:
     def submit(self, number: int, request: Request, seed: int) -> str:
         self._running, self._number = self._worker.perform(number, request, seed), number
         self._begun, self._verdict, self._started = False, None, time.monotonic()
+        self._held = held_data() if self._memory is not None else None
         return self._worker.name
 
     def wait(self) -> list[Message]:
@@ -47,7 +48,7 @@ class LocalExecutor:
             left = None  # to end it properly may take a moment longer
         message: Message | None = None
         try:
-            with time_limit(left), memory_limit(self._memory):
+            with memory_limit(self._memory, self._held), time_limit(left):
                 message = self._running.send(verdict)
         except StopIteration as ended:
             message = ended.value

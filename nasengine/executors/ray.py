@@ -23,7 +23,8 @@ SECONDS_A_TURN = 1.0
 SECONDS_TO_OBEY = 3.0
 """How long after its time limit a trial may take to end by itself, before its process is killed."""
 SECONDS_BEFORE_COMPLAINING = 20.0
-STARTS_BEFORE_GIVING_UP = 3
+STARTS_BEFORE_GIVING_UP = 10
+"""How often in a row a worker may die before it is ready. More than once or twice: machines may be leaving."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +55,7 @@ class RayExecutor:
         self._cluster = Cluster(plan.config, observer.note)
         self._slots: list[Slot] = []
         self._idle: deque[Slot] = deque()
+        self._fatal: NasError | None = None
         try:
             self._order = self._ordered(plan, plugins, folder, storage)
             self._slots = [Slot(f"w{index}", None, None) for index in range(plan.config.workers)]
@@ -79,6 +81,8 @@ class RayExecutor:
     def wait(self) -> list[Message]:
         import ray
 
+        if self._fatal is not None:  # what came with it has been handed over
+            raise self._fatal
         for slot in self._slots:
             if slot.number is not None and slot.pending is None:
                 slot.pending = slot.actor.go_on.options(name=slot.label).remote(slot.verdict)
@@ -88,7 +92,14 @@ class RayExecutor:
         if ready and waiting:
             more, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
             ready += more
-        messages = [message for reference in ready for message in self._collect(pending[reference])]
+        messages: list[Message] = []
+        for reference in ready:
+            try:
+                messages += self._collect(pending[reference])
+            except NasError as error:
+                self._fatal = self._fatal or error
+        if self._fatal is not None and not messages:
+            raise self._fatal
         return messages + self._overdue()
 
     def stop(self, number: int, verdict: Verdict) -> None:
