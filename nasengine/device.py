@@ -28,17 +28,22 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
-def available_cores() -> int:
-    """The cores that this process may use: its affinity, the container's quota, OMP_NUM_THREADS where it is set."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores() -> int:
+    """The cores that this process may use: its affinity, and the container's quota."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         if quota != "max":
-            cores = min(cores, max(1, round(int(quota) / int(period))))
+            found = min(found, max(1, round(int(quota) / int(period))))
     except (OSError, ValueError):
         pass
+    return found
+
+
+def available_cores() -> int:
+    """The cores that one trial's threads may use: those of the process, or fewer where OMP_NUM_THREADS says so."""
     threads = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, int(threads)) if threads.isdigit() and int(threads) > 0 else cores
+    return min(cores(), int(threads)) if threads.isdigit() and int(threads) > 0 else cores()
 
 
 def environment() -> dict[str, str]:
@@ -53,8 +58,15 @@ def environment() -> dict[str, str]:
 
 
 def threads_of(config: Config) -> int:
-    """How many threads a trial's work runs with, where it was not said: its share of the processors."""
+    """How many threads a trial's work runs with, where it was not said: its share of the processors.
+
+    Raises ConfigError where the share is more than this machine has.
+    """
     if config.cpus_per_trial is not None:
+        if config.ray in (None, "local") and config.cpus_per_trial > cores():
+            raise ConfigError(
+                f"cpus_per_trial is {config.cpus_per_trial:g}, and this machine has {cores()}; ask for fewer"
+            )
         return max(1, int(config.cpus_per_trial))
     return default_threads() if config.workers == 1 and config.ray is None else 1
 

@@ -66,14 +66,13 @@ class Worker:
                 self.task.to(self.device)
                 self._ready = True
             state: Verdict = yield from run.drive()
-            error = "it took longer than a trial may" if state == "timed_out" else None
-            details = None
+            error = details = None
         except TrainingDiverged as raised:
             state, error, details = "failed", str(raised), None
         except NasError:
             raise  # a mistake that every trial would meet: the run's error, not this trial's
         except TookTooLong as raised:
-            state, error, details = "timed_out", "it took longer than a trial may", None
+            state, error, details = "timed_out", None, None
             raised.__traceback__ = None
         except (Exception, SystemExit) as raised:  # a plugin's sys.exit() ends its trial, not the search
             state, error = _state_of(raised), one_line(raised)

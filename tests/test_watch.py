@@ -197,7 +197,7 @@ def test_an_interrupted_run_says_so_and_how_to_go_on_until_somebody_does(written
     tally = Tally(run.folder)
     text = shown(tally, 200)
     assert f"interrupted: nobody works on it; go on: nas resume {run.folder}" in text
-    assert "1 under way when it was interrupted; resumed, they run again" in text
+    assert "1 under way when it was interrupted; resumed, they go on from their checkpoints" in text
     assert "left –" in text
     time.sleep(0.02)
     assert tally.elapsed == 60.0  # nobody's time passes

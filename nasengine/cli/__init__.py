@@ -85,8 +85,8 @@ def main() -> NoReturn:
         if observer is None or run.current.folder is None or len(asked) > 1:
             raise Stopped(asked[0])
         observer.stop_requested = True
-        with suppress(OSError):
-            os.write(2, b"\nnas: stopping: nothing new is begun, what runs leaves a checkpoint. Once more: at once.\n")
+        with suppress(OSError, RuntimeError):  # whoever read us is gone; or we were just writing
+            observer.note("stopping: nothing new is begun, what runs leaves a checkpoint. Once more: at once.")
         insist = threading.Timer(SECONDS_TO_STOP, os.kill, (os.getpid(), number))
         insist.daemon = True
         insist.start()

@@ -115,7 +115,12 @@ def _workers(tally: Tally, rows: Sequence[tuple[Working, str]], width: int, room
     """Who works on what, in at most `room` lines."""
     waiting = len(tally.under_way) - len(tally.starts)
     if tally.phase == "interrupted" and waiting:
-        return [Text(f"{waiting} under way when it was interrupted; resumed, they run again", style="yellow")]
+        return [
+            Text(
+                f"{waiting} under way when it was interrupted; resumed, they go on from their checkpoints",
+                style="yellow",
+            )
+        ]
     if not rows:
         return [Text(f"{waiting} waiting for a worker", style="dim")] if waiting else []
     more = len(tally.starts) - min(len(rows), room - 1)

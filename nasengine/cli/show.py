@@ -55,7 +55,11 @@ def _overview(run: Run, every: bool) -> dict[str, Any]:
     config = run.config
     parts = " · ".join(choice.name for choice in (config.space, config.strategy, config.evaluator, config.task))
     state = (
-        "finished" if run.finished else f"unfinished, {len(run.in_flight)} under way; go on: nas resume {run.folder}"
+        "finished"
+        if run.finished
+        else f"unfinished, {len(run.in_flight)} under way; watch: nas watch {run.folder}"
+        if run.owner
+        else f"unfinished, nobody works on it; go on: nas resume {run.folder}"
     )
     states = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(summary["states"].items()))
     lines = [f"{parts} · seed {config.seed}", f"{state} · {states or 'no trials yet'} · {duration(run.seconds)}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config
-from ..device import available_cores
+from ..device import cores
 from ..errors import ConfigError, one_line
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -70,6 +71,8 @@ class Cluster:
         _hush()
         quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
         if config.ray not in (None, "local"):
+            self._note(f"joining the Ray cluster at {config.ray}")
+            _knock(str(config.ray))
             try:
                 joined = ray.init(address=config.ray, **quiet)
             except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
@@ -78,9 +81,10 @@ class Cluster:
                     f"--head, or leave --ray out to use this machine alone"
                 ) from None
         else:
+            self._note(f"starting Ray for {config.workers} {'worker' if config.workers == 1 else 'workers'}")
             joined = ray.init(
                 address="local",
-                num_cpus=available_cores(),
+                num_cpus=cores(),
                 include_dashboard=config.dashboard,
                 dashboard_host=config.dashboard_host,
                 **quiet,
@@ -124,6 +128,20 @@ class Cluster:
                 f"{self._config.workers} workers with {self.share} each were asked for, and this machine has room for "
                 f"{room}; ask for fewer --workers, or for less with --cpus-per-trial, --gpus-per-trial"
             )
+
+
+def _knock(address: str) -> None:
+    """Raises ConfigError where nobody answers at HOST:PORT: Ray itself tries for a minute, deaf to signals."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"no Ray cluster can be joined at {address!r} ({one_line(error)}); start one with: ray start --head, or "
+            f"leave --ray out to use this machine alone"
+        ) from None
 
 
 def token_file() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+from dataclasses import replace
 
 from ..limits import TookTooLong, held_data, memory_limit, time_limit
 from ..trial import Outcome, Request, Verdict
@@ -58,6 +59,8 @@ class LocalExecutor:
         self._begun = True
         if isinstance(message, Outcome):
             self._running = None
+            if message.state == "timed_out":
+                message = replace(message, error=f"it took longer than the {self._seconds:g} s that a trial may")
         return [] if message is None else [message]
 
     def stop(self, number: int, verdict: Verdict) -> None:

@@ -227,7 +227,7 @@ class RayExecutor:
         for slot in self._slots if limit is not None else []:
             if slot.number is not None and now - slot.began > (limit or 0) + SECONDS_TO_OBEY:
                 curve, number = tuple(slot.curve), slot.number
-                error = "it took longer than a trial may, and had to be killed"
+                error = f"it took longer than the {limit:g} s that a trial may, and had to be killed"
                 ended = Outcome(
                     number, "timed_out", curve[-1] if curve else {}, curve, now - slot.began, slot.name, error
                 )
