@@ -90,9 +90,11 @@ class Engine:
                 self._fetch_models()
                 self._record("finished", None, {})
             self._commit()
-        except BaseException:
+        except BaseException as stopped:
+            if isinstance(stopped, RunFailed):
+                self._record("failed", None, {"reason": str(stopped)})
             with suppress(LedgerError):  # what came back is kept, whatever stops the run
-                self.ledger.commit()
+                self.ledger.commit(self.elapsed)
             raise
         finally:
             self.executor.close()

@@ -24,9 +24,9 @@ from .errors import LedgerError, RunError, RunInUse
 FORMAT = 2
 FILE = "ledger.sqlite"
 
-EventKind: TypeAlias = Literal["ask", "tell", "end", "final", "finished"]
+EventKind: TypeAlias = Literal["ask", "tell", "end", "final", "finished", "failed"]
 """ask: the strategy asked (number is None where it had nothing to ask); tell: a trial's result; end: the search is
-over and why; final: a request made after the search; finished: the run is."""
+over and why; final: a request made after the search; finished: the run is; failed: it ended without a result."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ class Run:
         self._trials: dict[int, Trial] = {}
         self._last = 0
         self._finished = False
+        self.failure: str | None = None
+        """Why the run ended without a result, where it did."""
         self.seconds = 0.0
         """How long the run has worked, over all its processes."""
         self.told_at: dict[int, float] = {}
@@ -88,6 +90,7 @@ class Run:
     def _take(self, event: Event) -> None:
         self._last = event.id
         self._finished = self._finished or event.kind == "finished"
+        self.failure = str(event.body["reason"]) if event.kind == "failed" else None
         if event.number is None:
             return
         if event.kind in ("ask", "final"):

@@ -586,3 +586,22 @@ def test_options_whose_keys_the_record_would_change_are_refused(tmp_path: Path) 
 
     with pytest.raises(ConfigError, match="texts as keys"):
         Config.of({"strategy": {"random": {"schedule": {1: 0.1}}}})
+
+
+def test_a_run_that_failed_says_so_and_why_until_it_goes_on(tmp_path: Path) -> None:
+    flag = tmp_path / "mended"
+
+    class Waits(Evaluator):
+        def evaluate(self, architecture: Architecture, fidelity: Fidelity, context: Context) -> Any:
+            if not flag.exists():
+                raise ValueError("not before it is mended")
+            return {"accuracy": 0.5}
+
+    with pytest.raises(RunFailed):
+        nasengine.search(CHAIN, "random", evaluator=Waits(), trials=12, baseline=0, out=tmp_path / "run")
+    failed = Run(tmp_path / "run")
+    assert not failed.finished
+    assert "not before it is mended" in (failed.failure or "")
+    flag.touch()
+    with pytest.raises(RunFailed):  # too many have failed already, and that does not change
+        nasengine.resume(tmp_path / "run", evaluator=Waits())

@@ -47,7 +47,9 @@ def _head(tally: Tally, width: int) -> list[Text]:
     parts = " · ".join(_named(part) for part in (config.space, config.strategy, config.evaluator, config.task))
     title = Text(f"{parts} · seed {config.seed}", style="bold")
     if tally.phase == "interrupted":
-        phase = Text(f"interrupted: nobody works on it; go on: nas resume {tally.run.folder}", style="yellow")
+        failure = tally.run.failure
+        what = f"failed: {failure}" if failure else "interrupted: nobody works on it"
+        phase = Text(f"{what}; go on: nas resume {tally.run.folder}", style="red" if failure else "yellow")
     else:
         phase = Text(PHASES[tally.phase], style="green" if tally.phase == "finished" else "cyan")
         if tally.phase != "finished":

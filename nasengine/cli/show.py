@@ -59,7 +59,7 @@ def _overview(run: Run, every: bool) -> dict[str, Any]:
         if run.finished
         else f"unfinished, {len(run.in_flight)} under way; watch: nas watch {run.folder}"
         if run.owner
-        else f"unfinished, nobody works on it; go on: nas resume {run.folder}"
+        else f"{'failed: ' + run.failure if run.failure else 'unfinished, nobody works on it'}; go on: nas resume {run.folder}"
     )
     states = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(summary["states"].items()))
     lines = [f"{parts} · seed {config.seed}", f"{state} · {states or 'no trials yet'} · {duration(run.seconds)}"]
