@@ -58,7 +58,7 @@ def write_class(folder: Path, count: int, *, shape: tuple[int, ...] = (6, 6), su
 def write_idx(file: Path, array: Array) -> None:
     content = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+    file.write_bytes(gzip.compress(content, mtime=0) if file.suffix == ".gz" else content)
 
 
 def write_mnist(folder: Path, part: str, count: int, suffix: str = "", dot: str = "-") -> None:
@@ -519,8 +519,8 @@ WHOLE = bytes([0, 0, 8, 3]) + struct.pack(">3I", 30, 2, 2) + bytes(120)
         (IMAGES, bytes([0, 0, 8, 3]) + struct.pack(">3I", 3, 2, 2) + bytes(13), "holds 12 numbers .* but holds more"),
         (IMAGES, bytes([0, 0, 8, 3]) + b"\xff" * 12 + bytes(9), "but holds 9; get it again"),
         (IMAGES, bytes([0, 0, 8, 3]) + struct.pack(">3I", 29, 2, 2) + bytes(116), "29 images and 30 labels"),
-        (IMAGES, gzip.compress(WHOLE)[:-9], "is no whole gzip file"),
-        (IMAGES, gzip.compress(WHOLE)[:-8] + bytes(8), "is no whole gzip file"),
+        (IMAGES, gzip.compress(WHOLE, mtime=0)[:-9], "is no whole gzip file"),
+        (IMAGES, gzip.compress(WHOLE, mtime=0)[:-8] + bytes(8), "is no whole gzip file"),
         (IMAGES, b"\x1f\x8bno gzip file", "is no whole gzip file"),
     ],
 )  # fmt: skip
