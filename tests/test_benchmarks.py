@@ -51,6 +51,7 @@ def says_how_it_was_measured(output: str) -> bool:
     return all(fact in output for fact in facts)
 
 
+@pytest.mark.slow
 def test_training_is_compared_with_a_loader_on_two_networks() -> None:
     output = printed("training_throughput", "--markdown")
     assert says_how_it_was_measured(output)
@@ -85,6 +86,7 @@ def test_the_loop_is_compared_with_optuna_and_with_what_the_disk_asks(form: str)
     assert all(0 < number <= 20 for number in judged)
 
 
+@pytest.mark.slow
 def test_start_up_is_compared_with_torch() -> None:
     output = printed("start_up", "--markdown")
     assert says_how_it_was_measured(output)
@@ -112,6 +114,7 @@ def test_a_search_is_compared_with_random_networks() -> None:
     assert sum(map(int, signs.groups())) == 1
 
 
+@pytest.mark.slow
 def test_faults_are_shown_by_tests_that_exist() -> None:
     output = printed("faults", "--markdown", "--rows", "9", "14")
     assert says_how_it_was_measured(output)

@@ -281,6 +281,7 @@ def test_a_signal_keeps_everything_and_says_how_to_go_on(sent: signal.Signals, c
     assert len(Run(tmp_path / "run").all_trials) >= 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_every_phase_loses_nothing(tmp_path: Path) -> None:
     """The phases: importing, learning in a supernet, and the final trainings."""
     arguments = [

@@ -119,7 +119,10 @@ class StopsAt(Observer):
     opened = began = started = reported = ended = count  # type: ignore[assignment]
 
 
-@pytest.mark.parametrize("strategy", ["evolution:population=4", "random", "darts:epochs=3,batch_size=16"])
+@pytest.mark.parametrize(
+    "strategy",
+    ["evolution:population=4", pytest.param("random", marks=pytest.mark.slow), "darts:epochs=3,batch_size=16"],
+)
 def test_a_search_stopped_anywhere_resumes_to_the_same_end(strategy: str, tmp_path: Path) -> None:
     def settings(name: str) -> dict[str, Any]:
         return {"space": TinySpace(), "task": TinyTask(), "trials": 5, "baseline": 2, "out": tmp_path / name}

@@ -340,6 +340,7 @@ class DiesAfter(tune.Callback):  # type: ignore[misc, name-defined]
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_tune_restores_an_experiment_and_its_strategy(tmp_path: Path) -> None:
     def configs(results: Any) -> set[str]:

@@ -81,8 +81,8 @@ def killed(process: subprocess.Popen[bytes], log: Path, before: int, rng: random
     return True
 
 
-def test_a_search_killed_eight_times_is_the_search_it_would_have_been(tmp_path: Path) -> None:
-    kill_and_resume(tmp_path, 8, random.Random(0))
+def test_a_search_killed_five_times_is_the_search_it_would_have_been(tmp_path: Path) -> None:
+    kill_and_resume(tmp_path, 5, random.Random(0))
 
 
 @pytest.mark.slow
