@@ -17,10 +17,10 @@ run: $(INSTALLED)
 	$(BIN)/nas run --space cell --strategy darts
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 -q
 
 test-all: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 -q -m "slow or not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 -q -m "slow or not slow"
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -68,7 +68,7 @@ def test_training_is_compared_with_a_loader_on_two_networks() -> None:
         assert row["batches from"] != sources[0] or numbers(row["time, × memory"]) == [1.0]
 
 
-@pytest.mark.parametrize("form", ["text", "markdown"])
+@pytest.mark.parametrize("form", [pytest.param("text", marks=pytest.mark.slow), "markdown"])
 def test_the_loop_is_compared_with_optuna_and_with_what_the_disk_asks(form: str) -> None:
     output = printed("loop_throughput", *(["--markdown"] if form == "markdown" else []))
     assert says_how_it_was_measured(output)

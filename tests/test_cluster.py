@@ -29,7 +29,7 @@ def search(folder: Path, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen([*NAS, "run", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def until(true: Callable[[], object], seconds: float = 60) -> None:
+def until(true: Callable[[], object], seconds: float = 120) -> None:
     limit = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < limit, "it did not happen"
@@ -115,7 +115,7 @@ def test_a_run_on_rays_own_cluster_listens_to_this_machine_only_and_leaves_nothi
     assert process.returncode == 143
     assert f"everything finished so far is kept. Go on with: nas resume {folder}" in errors
     assert "Traceback" not in errors
-    until(lambda: not alive(below), seconds=10)
+    until(lambda: not alive(below), seconds=30)  # 10 where the machine does nothing else than this
     goes_on_alone(folder)
 
 
@@ -167,7 +167,6 @@ def come_and_go(folder: Path, trials: int, removals: int) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.slow
 def test_machines_that_leave_and_join_cost_no_trial(tmp_path: Path) -> None:
     result = come_and_go(tmp_path, trials=20, removals=1)
     assert result["trials"] == result["done"] == 21

@@ -231,6 +231,7 @@ def test_a_search_goes_on_elsewhere_from_its_last_epoch(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_search_begun_alone_goes_on_with_more_workers(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with pytest.raises(Interrupted):
@@ -254,6 +255,7 @@ def test_restarts_of_a_one_shot_search_learn_side_by_side(tmp_path: Path) -> Non
     assert all(len(trial.curve) == 2 for trial in learnt)
 
 
+@pytest.mark.slow
 def test_checkpoints_and_models_may_stay_where_all_workers_reach_them(tmp_path: Path) -> None:
     store = tmp_path / "store"
     asked: dict[str, Any] = {"evaluator": "train:epochs=2", "trials": 2, "baseline": 0}
@@ -286,6 +288,7 @@ def test_a_network_that_is_on_its_way_is_not_judged_twice(tmp_path: Path) -> Non
     assert len(list((tmp_path / "marks").iterdir())) == 2  # the search's, and the final one
 
 
+@pytest.mark.slow
 def test_a_network_that_failed_is_tried_again_by_the_one_that_waited_for_it(tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -341,6 +344,7 @@ def test_a_mistake_that_only_workers_can_meet_ends_the_run_in_a_sentence(tmp_pat
         nasengine.search(CHAIN, "random", evaluator=Strict(), out=tmp_path / "run", workers=2)
 
 
+@pytest.mark.slow
 def test_threads_follow_the_share_of_processors(tmp_path: Path) -> None:
     class Threads(Evaluator):
         def evaluate(self, architecture: Architecture, fidelity: Fidelity, context: Context) -> Metrics:
