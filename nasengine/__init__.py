@@ -18,6 +18,7 @@ from .errors import (
     TrainingDiverged,
 )
 from .evaluator import Evaluator, Fidelity, Metrics
+from .reference import Shapes, build, reference, references
 from .session import resume, search
 from .space import Chooser, SearchSpace
 from .strategy import Derivation, OneShotStrategy, Strategy
@@ -30,7 +31,8 @@ if _TYPE_CHECKING:
     from .context import Context
     from .plan import Observer
     from .run import Comparison, Run
-    from .supernet import Gate, Supernet, inherit, mask_channels
+    from .supernet import Gate, Supernet, inherit
+    from .widths import conv2d, join, mask_channels
 
 _LATER = {
     "Comparison": "run",
@@ -39,8 +41,10 @@ _LATER = {
     "Observer": "plan",
     "Run": "run",
     "Supernet": "supernet",
+    "conv2d": "widths",
     "inherit": "supernet",
-    "mask_channels": "supernet",
+    "join": "widths",
+    "mask_channels": "widths",
 }
 """Names whose modules import torch or pydantic: fetched when first used, so that `import nasengine` stays light."""
 
@@ -48,8 +52,9 @@ __all__ = [
     "Architecture", "ArchitectureError", "Batch", "Chooser", "Comparison", "ConfigError", "Context", "DataError",
     "Decision", "Derivation", "Domain", "Evaluate", "Evaluator", "ExportError", "Fidelity", "Gate", "Learn", "Metrics",
     "NasError", "Objective", "Observer", "OneShotStrategy", "PluginError", "Recipe", "Request", "Run", "RunError",
-    "RunFailed", "SearchSpace", "SpaceError", "Split", "Strategy", "Supernet", "Task", "TrainingDiverged", "Trial",
-    "inherit", "mask_channels", "resume", "search",
+    "RunFailed", "SearchSpace", "Shapes", "SpaceError", "Split", "Strategy", "Supernet", "Task", "TrainingDiverged", "Trial",
+    "build", "conv2d", "inherit", "join", "mask_channels", "reference", "references", "resume",
+    "search",
 ]  # fmt: skip
 
 

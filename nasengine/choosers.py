@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 from .architecture import Architecture, Pick
 from .domain import ALWAYS, Decision, Option, Path
 from .errors import ArchitectureError, SpaceError
-from .supernet import Depth, Gate, Largest, One, Several
+from .supernet import Depth, Gate, One, Several
+from .widths import Largest
 
 if TYPE_CHECKING:
     from .space import Factory, Value
@@ -77,9 +78,7 @@ class EveryOption:
         largest = max(values)
         if isinstance(largest, bool) or not isinstance(largest, int):
             return largest
-        marked = Largest(largest)
-        marked.gate = gate
-        return marked
+        return Largest.of(gate, largest)
 
     def _build(
         self, decision: Decision, factories: Any, inside: Sequence[Option] | None = None

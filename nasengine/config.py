@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from .cost import Constraint
 from .errors import ConfigError, near_miss
 from .evaluator import FULL, Fidelity
 from .machine import MACHINE
@@ -126,6 +127,18 @@ def _fidelity(value: Any) -> Any:
     return value
 
 
+def _options(value: Any) -> Any:
+    """`layers=20,channels=36`, or a mapping."""
+    if isinstance(value, str):
+        return split(f"final:{value}")[1]
+    if isinstance(value, dict) and not _has_names(value):
+        raise ValueError("options by name")
+    return value
+
+
+ONLY_WHERE_ASKED = ("final", "constraints", "start_from")
+"""Settings that a run's file leaves out where they say nothing."""
+
 PluginField = Annotated[PluginChoice, BeforeValidator(_sentenced(_plugin))]
 FidelityField = Annotated[Fidelity, BeforeValidator(_sentenced(_fidelity))]
 Text = Annotated[str, AfterValidator(_text)]
@@ -146,6 +159,9 @@ class Config(BaseModel):
     objectives: tuple[str, ...] = ()
     fidelity: FidelityField = Fidelity()
     final_fidelity: FidelityField = Fidelity()
+    final: Annotated[dict[str, Any], BeforeValidator(_sentenced(_options))] = {}
+    constraints: tuple[str, ...] = ()
+    start_from: tuple[Any, ...] = ()
     baseline: Annotated[int, Field(ge=0, strict=True)] = 3
     max_failures: Annotated[float, Field(ge=0, le=1)] = 0.5
     threads: Annotated[int, Field(ge=1, strict=True)] | None = None
@@ -177,6 +193,23 @@ class Config(BaseModel):
     @classmethod
     def _objectives(cls, value: Any) -> Any:
         return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
+
+    @field_validator("constraints", "start_from", mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | dict) else value
+
+    @field_validator("constraints")
+    @classmethod
+    def _bounds(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_sentenced(lambda text: str(Constraint.parse(text)))(text) for text in value)
+
+    @field_validator("start_from")
+    @classmethod
+    def _known(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not all(isinstance(given, str | dict) for given in value):
+            raise ValueError("names of reference architectures, files, or architectures' JSON")
+        return value
 
     @field_validator("objectives")
     @classmethod
@@ -214,7 +247,7 @@ class Config(BaseModel):
         settings: dict[str, Any] = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if name in MACHINE and value == type(self).model_fields[name].default:
+            if name in (*MACHINE, *ONLY_WHERE_ASKED) and value == type(self).model_fields[name].default:
                 continue
             if isinstance(value, PluginChoice):
                 value = value.to_dict()

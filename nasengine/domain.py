@@ -25,6 +25,10 @@ Path: TypeAlias = tuple[tuple[str, Option], ...]
 
 ALWAYS: frozenset[Path] = frozenset({()})
 
+DRAWS = 100
+"""How often a random architecture may turn out not to be allowed until one is searched for."""
+STEPS = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -94,7 +98,9 @@ class Decision:
 class Domain:
     """All architectures of a space, as decisions. Pure functions: nothing here changes after it was made.
 
-    `canonical` maps isomorphic architectures to one of them; the space supplies it.
+    `canonical` maps isomorphic architectures to one of them; the space supplies it. So does it `violation`: how far an
+    architecture is from being allowed, 0 where it is. Only allowed ones are sampled, found by mutation or crossover,
+    enumerated and decoded. `count` is their number, where it is known.
     """
 
     def __init__(
@@ -103,11 +109,15 @@ class Domain:
         options: Mapping[str, Any],
         decisions: Sequence[Decision],
         canonical: Callable[[Architecture], Architecture] = lambda architecture: architecture,
+        violation: Callable[[Architecture], float] | None = None,
+        count: int | None = None,
     ) -> None:
         self.space = space
         self.options = dict(options)
         self.decisions = {decision.name: decision for decision in decisions}
         self.canonical = canonical
+        self.violation = violation
+        self._count = count
         self._diagram = Diagram(decisions)
         starts = np.cumsum([0, *(len(decision.options) for decision in decisions)])
         self._slots = {decision.name: int(start) for decision, start in zip(decisions, starts, strict=False)}
@@ -116,12 +126,24 @@ class Domain:
 
     @property
     def size(self) -> int:
-        """The exact number of architectures, conditions respected, isomorphic ones counted apart."""
-        return self._diagram.count
+        """The exact number of architectures, conditions and the space's own rules respected, isomorphic ones counted
+        apart. A run's constraints are not considered."""
+        return self._diagram.count if self._count is None else self._count
+
+    def allows(self, architecture: Architecture) -> bool:
+        return self.violation is None or self.violation(architecture) == 0
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """One architecture, all of them equally likely (not merely all picks of each decision)."""
-        return self._walk(lambda branch: branch.sample(rng))
+        """One architecture, all of them equally likely (not merely all picks of each decision).
+
+        Where allowed ones are rare, one is walked to instead, and on from there: nearly uniform. Raises
+        ArchitectureError where none is found.
+        """
+        for _ in range(DRAWS):
+            drawn = self._walk(lambda branch: branch.sample(rng))
+            if self.allows(drawn):
+                return drawn
+        return self._wander(self._mended(drawn, rng), rng)
 
     def sample_different(self, count: int, rng: np.random.Generator) -> list[Architecture]:
         """So many different networks, all equally likely (canonical forms first); fewer where there are no more."""
@@ -138,7 +160,7 @@ class Domain:
 
     def enumerate(self) -> Iterator[Architecture]:
         """Every architecture once. Ask `size` first."""
-        return (self._architecture(picks) for picks in self._diagram.enumerate())
+        return filter(self.allows, (self._architecture(picks) for picks in self._diagram.enumerate()))
 
     def active(self, architecture: Architecture) -> list[Decision]:
         """The decisions that the architecture's picks leave open, in the space's order."""
@@ -149,13 +171,47 @@ class Domain:
 
         Raises ArchitectureError in a domain of a single architecture.
         """
-        open_ = [decision for decision in self.active(architecture) if decision.count > 1]
-        if not open_:
+        if all(decision.count == 1 for decision in self.active(architecture)):
             raise ArchitectureError(f"the space {self.space!r} has one architecture only: nothing to mutate")
+        mutant = architecture
+        for _ in range(DRAWS):
+            mutant = self._mutant(architecture, rng)
+            if self.allows(mutant):
+                return mutant
+        for _ in range(DRAWS):
+            mutant = self._mended(self._mutant(mutant, rng), rng)
+            if mutant != architecture:
+                return mutant
+        raise ArchitectureError(f"of the space {self.space!r} only one architecture is allowed: nothing to mutate")
+
+    def _mutant(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        open_ = [decision for decision in self.active(architecture) if decision.count > 1]
         decision = open_[int(rng.integers(len(open_)))]
         others = decision.neighbors(architecture.picks[decision.name])
         wanted = {**architecture.picks, decision.name: others[int(rng.integers(len(others)))]}
         return self._walk(lambda branch: branch.prefer(wanted.get(branch.decision.name), rng))
+
+    def _mended(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        """An allowed architecture near this one: mutations that do not lead further away, until there.
+
+        Raises ArchitectureError where they lead nowhere.
+        """
+        violation = self.violation(architecture) if self.violation else 0.0
+        for _ in range(STEPS):
+            if violation == 0:
+                return architecture
+            mutant = self._mutant(architecture, rng)
+            after = self.violation(mutant) if self.violation else 0.0
+            if after <= violation:
+                architecture, violation = mutant, after
+        raise ArchitectureError(f"no architecture of the space {self.space!r} was found that is allowed")
+
+    def _wander(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        """Some allowed mutations on, so that where one began hardly shows."""
+        for _ in range(2 * len(architecture.picks)):
+            mutant = self._mutant(architecture, rng)
+            architecture = mutant if self.allows(mutant) else architecture
+        return architecture
 
     def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
         """Each active decision from one of the two parents (uniform crossover); what neither has is sampled."""
@@ -164,16 +220,22 @@ class Domain:
             picks = [p.picks[branch.decision.name] for p in (a, b) if branch.decision.name in p.picks]
             return branch.prefer(picks[int(rng.integers(len(picks)))] if picks else None, rng)
 
-        return self._walk(inherit)
+        child = self._walk(inherit)
+        return child if self.allows(child) else self._mended(child, rng)
 
     def neighbors(self, architecture: Architecture) -> list[Architecture]:
         """All architectures one edit away; decisions that an edit brings up take their first option."""
-        found: dict[Architecture, None] = {}
+        return [edited for edited, _, _ in self._edits(architecture) if self.allows(edited)]
+
+    def _edits(self, architecture: Architecture) -> list[tuple[Architecture, Decision, Pick]]:
+        """What one edit makes, each once, with the edit."""
+        found: dict[Architecture, tuple[Decision, Pick]] = {}
         for decision in self.active(architecture):
             for pick in decision.neighbors(architecture.picks[decision.name]):
                 wanted = {**architecture.picks, decision.name: pick}
-                found[self._walk(lambda branch, wanted=wanted: branch.prefer(wanted.get(branch.decision.name)))] = None  # type: ignore[misc]
-        return list(found)
+                edited = self._walk(lambda branch, wanted=wanted: branch.prefer(wanted.get(branch.decision.name)))  # type: ignore[misc]
+                found.setdefault(edited, (decision, pick))
+        return [(edited, *edit) for edited, edit in found.items()]
 
     def encode(self, architecture: Architecture) -> NDArray[np.float32]:
         """One-hot (k-hot) by decision, zeros where a decision is not active. Shape (width,)."""
@@ -190,11 +252,34 @@ class Domain:
             order = np.argsort(-vector[start : start + len(decision.options)], kind="stable")
             return decision.ordered(order[: decision.k]) if decision.kind == "some" else decision.options[order[0]]
 
-        return self._walk(largest)
+        def lost(decision: Decision, before: Pick, after: Pick) -> float:
+            start = self._slots[decision.name]
+            of = [sum(vector[start + index] for index in decision.indices(pick)) for pick in (before, after)]
+            return float(of[0] - of[1])
+
+        return self._allowed(self._walk(largest), lost)
 
     def complete(self, picks: Mapping[str, Pick]) -> Architecture:
-        """The architecture of these picks: superfluous ones are dropped, missing ones take their first option."""
-        return self._walk(lambda branch: branch.prefer(picks.get(branch.decision.name)))
+        """The architecture of these picks: superfluous ones are dropped, missing ones take their first option.
+
+        Where that one is not allowed, one that differs in few picks.
+        """
+        return self._allowed(self._walk(lambda branch: branch.prefer(picks.get(branch.decision.name))))
+
+    def _allowed(
+        self, architecture: Architecture, lost: Callable[[Decision, Pick, Pick], float] = lambda *_: 0.0
+    ) -> Architecture:
+        """The architecture, or one that is allowed: edits that lead nearer, those first that lose least."""
+        while not self.allows(architecture):
+            violation = self.violation(architecture) if self.violation else 0.0
+            picks = architecture.picks
+            edits = sorted(self._edits(architecture), key=lambda edit: lost(edit[1], picks[edit[1].name], edit[2]))
+            nearer = (edit[0] for edit in edits if self.violation and self.violation(edit[0]) < violation)
+            found = next(nearer, None)
+            if found is None:
+                return self._mended(architecture, np.random.default_rng(0))
+            architecture = found
+        return architecture
 
     def validate(self, architecture: Architecture) -> None:
         """Raises ArchitectureError, naming the decision, unless the architecture is one of this domain's."""
@@ -215,6 +300,8 @@ class Domain:
             raise ArchitectureError(f"the architecture lacks a pick for the decision {missing[0]!r}")
         if extra := [name for name in architecture.picks if name not in expected]:
             raise ArchitectureError(f"the architecture picks {extra[0]!r}, which its other picks leave no place for")
+        if not self.allows(architecture):
+            raise ArchitectureError(f"the architecture {architecture.short} breaks a rule or constraint of its space")
 
     def _walk(self, choose: Callable[[Branch], Pick]) -> Architecture:
         return self._architecture(self._diagram.walk(choose))

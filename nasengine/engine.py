@@ -155,10 +155,10 @@ class Engine:
             raise RunFailed(f"the final training failed {len(final)} times, last with: {final[-1].error}")
         chosen = candidates[min(len(final), len(candidates) - 1)]
         fidelity = self.plan.config.final_fidelity
-        planned: list[Evaluate] = [Evaluate(chosen, fidelity, "final")]
+        planned: list[Evaluate] = [Evaluate(self.plan.final(chosen), fidelity, "final")]
         if not final:
             drawn = self.plan.domain.sample_different(self.plan.config.baseline, self._rng(1))
-            planned += [Evaluate(architecture, fidelity, "baseline") for architecture in drawn]
+            planned += [Evaluate(self.plan.final(architecture), fidelity, "baseline") for architecture in drawn]
         for request in planned:
             self._place(self._accept("final", request))
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,11 +20,16 @@ class Guarded:
 
     def __init__(self, plan: Plan, rng: np.random.Generator) -> None:
         self._strategy, self._domain = plan.strategy, plan.domain
+        self._first = deque(plan.start_from)
+        self._fidelity = plan.config.fidelity
         self._options = Architecture(plan.domain.space, plan.domain.options, {}).options
         with self._blaming("prepare"):
             self._strategy.start(plan.domain, rng, plan.objectives, plan.config.fidelity, plan.config.trials)
 
     def ask(self) -> Request | None:
+        """What to start from, one by one; then what the strategy asks for."""
+        if self._first:
+            return Evaluate(self._first.popleft(), self._fidelity)
         with self._blaming("ask"):
             request = self._strategy.ask()
         wrong = None if request is None else self._wrong(request)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .errors import ConfigError, NasError, PluginError, RunError, one_line
+from .architecture import Architecture
+from .cost import Constraint, refuse_the_impossible
+from .errors import ArchitectureError, ConfigError, NasError, PluginError, RunError, one_line
 from .plugin import Plugin
 
 if TYPE_CHECKING:
     from .config import Config
+    from .domain import Domain
     from .plan import Plan
     from .registry import Kind
+    from .space import SearchSpace
+    from .strategy import Strategy
+    from .task import Task
 
 Objects: TypeAlias = "Mapping[Kind, Plugin]"
 """Plugins that were given as objects, by kind."""
@@ -36,9 +43,89 @@ def resolve(config: Config, objects: Objects) -> Plan:
             f"the strategy {strategy.known_as!r} looks at one objective only, and {len(objectives)} were asked for: "
             f"{', '.join(map(str, objectives))}; choose one, or a strategy that takes several, such as random"
         )
+    space.constraints = tuple(map(Constraint.parse, config.constraints))
     with _naming("space", space, f" for the task {task.known_as!r}"):
         domain = space.domain(task)
-    return Plan(config, space, strategy, evaluator, task, domain, objectives)
+        refuse_the_impossible(space, task, domain, config.seed)
+        final = _final_options(space, domain, task, config.final)
+    return Plan(config, space, strategy, evaluator, task, domain, objectives, _firsts(config, strategy, domain), final)
+
+
+def _final_options(space: SearchSpace, domain: Domain, task: Task, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The space's options for the final training. Raises ConfigError where its decisions would be others."""
+    from .registry import check_options
+
+    if not changes:
+        return domain.options
+    checked = check_options("space", space.known_as, type(space), changes)
+    larger = space.at(checked)
+    decisions = larger.domain(task).decisions
+    if decisions != domain.decisions:
+        asked = ", ".join(f"{name}={value}" for name, value in changes.items())
+        raise ConfigError(
+            f"the final training's {asked} leaves other things open than the search in the space {space.known_as!r} "
+            f"does; choose options that only change the size"
+        )
+    return larger.recorded_settings()
+
+
+def _firsts(config: Config, strategy: Strategy, domain: Domain) -> tuple[Architecture, ...]:
+    """The architectures to start from. Raises ConfigError where they are not of the domain, or of no use."""
+    from .strategy import OneShotStrategy
+
+    firsts = tuple(named_architecture(given) for given in config.start_from)
+    if firsts and isinstance(strategy, OneShotStrategy):
+        raise ConfigError(
+            f"the strategy {strategy.known_as!r} learns inside a supernet and cannot start from an architecture; choose "
+            f"one that judges candidates one by one, such as evolution"
+        )
+    for architecture, given in zip(firsts, config.start_from, strict=True):
+        name = given if isinstance(given, str) else architecture.short
+        try:
+            if architecture.options != Architecture("", domain.options, {}).options:
+                raise ArchitectureError(f"it is of the space {architecture.space!r} with other options")
+            domain.validate(architecture)
+        except ArchitectureError as error:
+            raise ConfigError(
+                f"the search cannot start from {name!r}: {error}; leave --space out to search the space around it"
+            ) from None
+    return firsts
+
+
+def named_architecture(given: str | Mapping[str, Any]) -> Architecture:
+    """A reference's name, a file of an architecture's JSON, or that JSON itself. Raises ConfigError."""
+    from .reference import reference
+
+    try:
+        if not isinstance(given, str):
+            return Architecture.from_dict(dict(given))
+        path = Path(given).expanduser()
+        if path.is_file():
+            return Architecture.from_json(path.read_bytes())
+    except ArchitectureError as error:
+        raise ConfigError(f"{given if isinstance(given, str) else 'start_from'}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"the architecture {given} cannot be read: {error.strerror}") from None
+    return reference(given)
+
+
+def around(config: Config) -> Config:
+    """The configuration whose `start_from` holds what its files hold, and whose space, where none was asked for, or
+    none with options, is that of the first."""
+    from .config import PluginChoice
+
+    if not config.start_from:
+        return config
+    found = [named_architecture(given) for given in config.start_from]
+    kept = [
+        given if isinstance(given, str) and not Path(given).expanduser().is_file() else architecture.to_dict()
+        for given, architecture in zip(config.start_from, found, strict=True)
+    ]
+    changes: dict[str, Any] = {"start_from": tuple(kept)}
+    first, asked = found[0], config.space
+    if "space" not in config.model_fields_set or (asked.name == first.space and not asked.options):
+        changes["space"] = PluginChoice(name=first.space, options=first.to_dict()["options"])
+    return config.model_copy(update=changes)
 
 
 @contextmanager

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from .architecture import Architecture
 from .config import Config
 from .domain import Domain
 from .evaluator import Evaluator
@@ -29,6 +31,15 @@ class Plan:
     task: Task
     domain: Domain
     objectives: Sequence[Objective]
+    start_from: Sequence[Architecture] = ()
+    """Judged before the strategy is asked for the first time."""
+    final_options: Mapping[str, Any] | None = None
+    """The space's options for the final training, where they are not those of the search."""
+
+    def final(self, architecture: Architecture) -> Architecture:
+        """The architecture as it is trained in the end."""
+        options = self.domain.options if self.final_options is None else self.final_options
+        return Architecture(architecture.space, options, architecture.picks)
 
 
 class Observer:

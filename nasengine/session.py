@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from .device import environment, threads_of
 from .errors import NasError, RunError
 from .machine import MACHINE, MachineSettings
-from .parts import Objects, choice_of, refuse_other_code, resolve, restore
+from .parts import Objects, around, choice_of, refuse_other_code, resolve, restore
 from .plugin import Plugin
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ def search(
     objectives: tuple[str, ...] | str = (),
     fidelity: Fidelity | str | None = None,
     final_fidelity: Fidelity | str | None = None,
+    final: Mapping[str, Any] | str | None = None,
+    constraints: Sequence[str] | str = (),
+    start_from: Sequence[str | Mapping[str, Any]] | str = (),
     baseline: int = 3,
     max_failures: float = 0.5,
     threads: int | None = None,
@@ -68,7 +71,10 @@ def search(
     settings |= {
         "trials": trials, "time_limit": time_limit, "seed": seed, "objectives": objectives, "baseline": baseline,
         "max_failures": max_failures, "threads": threads, "data": data, "storage": storage, **machine,
+        "constraints": constraints if isinstance(constraints, str) else tuple(constraints),
+        "start_from": start_from if isinstance(start_from, str) else tuple(start_from),
     }  # fmt: skip
+    settings |= {"final": dict(final) if isinstance(final, Mapping) else final} if final is not None else {}
     settings |= {"fidelity": fidelity} if fidelity is not None else {}
     settings |= {"final_fidelity": final_fidelity} if final_fidelity is not None else {}
     return start(Config.of(settings, "search"), out, objects, observer, durable)
@@ -86,7 +92,7 @@ def start(
     from .ledger import Ledger, RunLock
     from .registry import fingerprint, importable
 
-    config = _absolute(config)
+    config = _absolute(around(config) if "space" not in (objects or {}) else config)
     # the number of threads changes the last digits of results, so it is a setting of the run, not of the day
     config = config.model_copy(update={"threads": config.threads or threads_of(config)})
     plan = resolve(config, objects or {})

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
 
 from .architecture import Architecture
-from .domain import Domain
+from .domain import Decision, Domain
 from .plugin import Plugin
 
 if TYPE_CHECKING:
     import networkx as nx
     from torch import nn
 
+    from .cost import Constraint
     from .supernet import Depth, Several, Supernet
     from .task import Task
 
@@ -46,12 +47,32 @@ class Chooser(Protocol):
 class SearchSpace(Plugin, ABC):
     """What can be built. Subclasses write `build`; everything else follows from it."""
 
+    constraints: Sequence[Constraint] = ()
+    """What the run demands of an architecture's cost."""
+
     @abstractmethod
     def build(self, choose: Chooser, task: Task) -> nn.Module:
         """The network for the task's `input_shape` and `classes`: ordinary PyTorch, undecided where it says `choose`.
 
         It is run often and must do the same each time: take decisions through `choose` only.
         """
+
+    @classmethod
+    def references(cls) -> Mapping[str, Architecture]:
+        """Well-known networks that are points of this space, by the names they are known by; here: none."""
+        return {}
+
+    def violation(self, architecture: Architecture) -> float:
+        """How far the picks are from making sense together; 0 where they do, which here is everywhere.
+
+        For rules that conditions between decisions cannot express, such as "at most nine edges". An architecture with a
+        violation is never sampled, and refused where it is asked for.
+        """
+        return 0.0
+
+    def count(self) -> int | None:
+        """How many architectures have no violation, where the space knows; here: all are counted by their decisions."""
+        return None
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """One architecture for all that are the same network; here: the architecture itself."""
@@ -78,16 +99,38 @@ class SearchSpace(Plugin, ABC):
         recorder = EveryOption()
         with shapes_only():
             self.build(recorder, task)
-        return Domain(self.known_as, self.recorded_settings(), recorder.decisions, self.canonical)
+        return self._domain(recorder.decisions, task)
 
     def model(self, architecture: Architecture, task: Task) -> nn.Module:
         """The architecture as a plain module on the CPU, freshly initialised, only the picked options built.
 
-        Raises ArchitectureError where the architecture lacks a pick.
+        Built with the architecture's own options of the space, where these differ. Raises ArchitectureError where the
+        architecture lacks a pick.
         """
         from .choosers import OnlyPicked
 
-        return self.build(OnlyPicked(architecture), task)
+        return self.at(architecture.options).build(OnlyPicked(architecture), task)
+
+    def shape(self, architecture: Architecture, task: Task) -> nn.Module:
+        """The same as `model` on the `meta` device: shapes without memory or values, to count with."""
+        from .choosers import shapes_only
+
+        with shapes_only():
+            return self.model(architecture, task)
+
+    def at(self, options: Mapping[str, Any]) -> Self:
+        """The space with other options, without constraints; itself where all are its own."""
+        own = Architecture("", self.recorded_settings(), {}).options
+        changes = {name: value for name, value in options.items() if own.get(name) != value}
+        return self._with(changes) if changes else self
+
+    def unconstrained(self) -> Self:
+        return self._with({})
+
+    def _with(self, changes: Mapping[str, Any]) -> Self:
+        space = type(self)(**{**self.settings, **changes})
+        space.known_as = self.known_as
+        return space
 
     def supernet(self, task: Task) -> Supernet:
         """Every option at once, gates between them, on the CPU. Raises SpaceError where the space has none."""
@@ -96,8 +139,17 @@ class SearchSpace(Plugin, ABC):
 
         chooser = EveryOption()
         module = self.build(chooser, task)
-        domain = Domain(self.known_as, self.recorded_settings(), chooser.decisions, self.canonical)
-        return Supernet(module, domain, chooser.finished_gates(self.known_as))
+        return Supernet(module, self._domain(chooser.decisions, task), chooser.finished_gates(self.known_as))
+
+    def _domain(self, decisions: Sequence[Decision], task: Task) -> Domain:
+        violation = None if type(self).violation is SearchSpace.violation else self.violation
+        if self.constraints:
+            from .cost import Costs
+
+            excess, own = Costs(self, task).violation(self.constraints), self.violation
+            violation = lambda architecture: own(architecture) or excess(architecture)  # noqa: E731
+        settings = self.recorded_settings()
+        return Domain(self.known_as, settings, decisions, self.canonical, violation, self.count())
 
 
 def picks_in_a_row(architecture: Architecture) -> nx.DiGraph:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .architecture import Architecture, Pick
 from .domain import Decision, Domain
 from .errors import SpaceError
+from .widths import inherited
 
 
 class Gate:
@@ -101,6 +102,14 @@ class Several(_Options):
             weighted = self.gate is not None and self.gate.weights is not None
             yield self.names[index], (_Weighted(option, self.gate, index) if weighted and self.gate else option)
 
+    def shares(self) -> dict[str, Tensor | float]:
+        """How much each kept option counts, by name: 1 in a plain model; in a supernet its weight, or k/n of n."""
+        weights = None if self.gate is None else self.gate.weights
+        if weights is not None:
+            return {self.names[index]: weights[index] for index in self.active}
+        even = 1.0 if self.gate is None else min(1.0, self.gate.decision.k / len(self.active))
+        return {self.names[index]: even for index in self.active}
+
     def forward(self, *inputs: Any) -> Any:
         raise SpaceError("a k-of-n choice is not called: loop over its items() and merge what they give")
 
@@ -140,44 +149,6 @@ class Depth(nn.Module):
         return self.gate.mix(outputs)
 
 
-class Largest(int):
-    """The largest of a decision's values, where all are kept; it remembers the gate that cuts it down."""
-
-    gate: Gate
-
-
-class ChannelMask(nn.Module):
-    """Lets through as many leading channels as the gate picks; between picks, their weighted mean."""
-
-    masks: Tensor
-
-    def __init__(self, gate: Gate, dim: int) -> None:
-        super().__init__()
-        gate.used = True
-        self.gate, self.dim = gate, dim
-        widths = [int(value) for value in gate.decision.options]
-        masks = torch.tensor(
-            [[float(channel < width) for channel in range(max(widths))] for width in widths], device="cpu"
-        )
-        self.register_buffer("masks", masks, persistent=False)
-
-    def forward(self, value: Tensor) -> Tensor:
-        mask = self.gate.mix({index: self.masks[index] for index in self.gate.active})
-        shape = [1] * value.dim()
-        shape[self.dim] = -1
-        return value * mask.to(value.dtype).view(shape)
-
-
-def mask_channels(width: int, dim: int = 1) -> nn.Module:
-    """How a width that was chosen cuts down a tensor that was built at the largest width.
-
-    In a plain model it is the identity. In a supernet it zeroes the channels (dimension `dim`) beyond the chosen
-    width. Put it where the width's layer ends, and let what follows treat zero channels as absent: the equality of
-    supernet and model rests on it, and the contract test for spaces checks it.
-    """
-    return ChannelMask(width.gate, dim) if isinstance(width, Largest) else nn.Identity()
-
-
 class Supernet(nn.Module):
     """A space's network with every option built, and a gate for every decision."""
 
@@ -212,20 +183,19 @@ class Supernet(nn.Module):
 
 
 def inherit(model: nn.Module, supernet: Supernet) -> None:
-    """Gives a plain model the supernet's weights. Where the model is narrower, it takes the leading entries.
+    """Gives a plain model the supernet's weights. Where the model is narrower, it takes the leading channels, and the
+    middle of a kernel.
 
     Raises SpaceError where a tensor of the model has no counterpart: the space's `build` depends on something other
     than its choices.
     """
     source = supernet.module.state_dict()
-    inherited = {}
+    tensors = {}
     for name, tensor in model.state_dict().items():
-        given = source.get(name)
-        if (
-            given is None
-            or given.dim() != tensor.dim()
-            or any(a < b for a, b in zip(given.shape, tensor.shape, strict=True))
-        ):
+        found = None
+        if name in source:
+            found = inherited(name, model, supernet.module, source[name], tensor.shape)
+        if found is None:
             raise SpaceError(f"the model's tensor {name!r} {tuple(tensor.shape)} has no counterpart in the supernet")
-        inherited[name] = given[tuple(slice(size) for size in tensor.shape)].clone()
-    model.load_state_dict(inherited)
+        tensors[name] = found
+    model.load_state_dict(tensors)

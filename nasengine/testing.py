@@ -29,9 +29,10 @@ from .errors import SpaceError
 from .evaluator import Evaluator, Fidelity, Metrics
 from .space import Chooser, SearchSpace
 from .strategy import Derivation, OneShotStrategy, Strategy
-from .supernet import inherit, mask_channels
+from .supernet import inherit
 from .task import Recipe, Split, Task
 from .trial import Evaluate, Learn, Objective, Request, Trial, request_from_dict, request_to_dict
+from .widths import mask_channels
 
 CPU = torch.device("cpu")
 ENUMERABLE = 20_000

@@ -315,10 +315,10 @@ def test_a_value_of_one_has_nothing_to_cut_down() -> None:
     assert net(X).shape == (2,)
 
 
-def test_arithmetic_on_a_width_loses_its_mask_and_so_the_supernet() -> None:
-    """Twice the largest width could not be cut down by the width's own mask: better none than a wrong one."""
+def test_arithmetic_that_could_turn_the_order_of_widths_loses_the_mask_and_so_the_supernet() -> None:
+    """10 − width is largest where the width is smallest: better no mask than a wrong one."""
     with pytest.raises(SpaceError, match="'width'"):
-        supernet(lambda choose: mask_channels(2 * choose.value("width", (2, 4))))
+        supernet(lambda choose: mask_channels(10 - choose.value("width", (2, 4))))
 
 
 def test_a_value_is_its_pick_in_a_model_and_the_largest_elsewhere() -> None:

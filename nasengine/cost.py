@@ -1,0 +1,136 @@
+"""What an architecture costs, before anything is trained: parameters and FLOPs; and constraints on these."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from .architecture import Architecture
+from .errors import ConfigError, near_miss
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .domain import Domain
+    from .space import SearchSpace
+    from .task import Task
+
+METRICS = ("parameters", "flops")
+UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A bound on a cost: `parameters<=1e6`, `flops>=2M`."""
+
+    metric: str
+    sign: Literal["<=", ">="]
+    limit: float
+
+    @classmethod
+    def parse(cls, text: str) -> Constraint:
+        """Raises ConfigError."""
+        match = re.fullmatch(r"\s*(\w+)\s*(<=|>=)\s*([0-9.]+(?:e[+-]?\d+)?)\s*([kmgb]?)\s*", text.lower())
+        if not match:
+            raise ConfigError(f"{text!r} is no constraint; expected one like parameters<=1e6 or flops<=300M")
+        metric, sign, number, unit = match.groups()
+        if metric not in METRICS:
+            hint = near_miss(metric, METRICS)
+            raise ConfigError(f"{metric!r} cannot be constrained; expected {' or '.join(METRICS)}.{hint}")
+        try:
+            limit = float(number) * UNITS[unit]
+        except ValueError:
+            raise ConfigError(f"{number!r} in the constraint {text!r} is no number") from None
+        if not 0 < limit < float("inf"):
+            raise ConfigError(f"the constraint {text!r} has the limit {limit:g}; expected a positive number")
+        return cls(metric, "<=" if sign == "<=" else ">=", limit)
+
+    def __str__(self) -> str:
+        return f"{self.metric}{self.sign}{self.limit:.15g}"
+
+    def excess(self, cost: float) -> float:
+        """By how much the cost breaks the constraint, as a fraction of the limit; 0 where it does not."""
+        over = cost / self.limit - 1 if self.sign == "<=" else self.limit / max(cost, 1e-9) - 1
+        return max(0.0, over)
+
+
+def parameters(model: nn.Module) -> int:
+    """The number of trainable and fixed weights, each once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def flops(model: nn.Module, task: Task) -> int:
+    """The floating-point operations of one forward pass of one example, by torch's own counter.
+
+    It counts convolutions and matrix products, a multiplication and an addition as two operations; papers often count
+    them as one.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    training = model.training
+    device = next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
+    example = task.example()[:1].to(device)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(example)
+    model.train(training)
+    return int(counter.get_total_flops())
+
+
+class Costs:
+    """The costs of a space's architectures on a task, from models without memory (torch's `meta` device)."""
+
+    def __init__(self, space: SearchSpace, task: Task) -> None:
+        self._space, self._task = space, task
+        self._known: dict[tuple[str, str], float] = {}
+
+    def of(self, architecture: Architecture, metric: str) -> float:
+        key = architecture.id, metric
+        if key not in self._known:
+            model = self._space.shape(architecture, self._task)
+            self._known[key] = parameters(model) if metric == "parameters" else flops(model, self._task)
+        return self._known[key]
+
+    def violation(self, constraints: Sequence[Constraint]) -> Callable[[Architecture], float]:
+        """By how much an architecture breaks constraints: the sum of the excesses."""
+        return lambda architecture: sum(c.excess(self.of(architecture, c.metric)) for c in constraints)
+
+    def least(self, domain: Domain, constraint: Constraint) -> float:
+        """The lowest (for `>=`: highest) cost found in the space: decision by decision the best option, until none is
+        better. The true extreme where decisions do not work against each other, else a bound for it."""
+        sign = 1 if constraint.sign == "<=" else -1
+        best = domain.complete({})
+        cost = sign * self.of(best, constraint.metric)
+        improved = True
+        while improved:
+            improved = False
+            for decision in domain.active(best):
+                for pick in decision.neighbors(best.picks.get(decision.name, decision.options[0])):
+                    edited = domain.complete({**best.picks, decision.name: pick})
+                    if (after := sign * self.of(edited, constraint.metric)) < cost:
+                        best, cost, improved = edited, after, True
+        return sign * cost
+
+
+def refuse_the_impossible(space: SearchSpace, task: Task, domain: Domain, seed: int) -> None:
+    """Raises ConfigError, naming the space's smallest (largest) cost, where no architecture meets the constraints."""
+    import numpy as np
+
+    from .errors import ArchitectureError
+
+    if not space.constraints:
+        return
+    try:
+        domain.sample(np.random.default_rng(seed))
+    except ArchitectureError:
+        costs, free = Costs(space, task), space.unconstrained().domain(task)
+        found = []
+        for constraint in space.constraints:
+            word = "smallest" if constraint.sign == "<=" else "largest"
+            found.append(f"the {word} that was found has {costs.least(free, constraint):,.0f} {constraint.metric}")
+        asked = " and ".join(map(str, space.constraints))
+        raise ConfigError(
+            f"no architecture of the space {space.known_as!r} with {asked} was found; {'; '.join(found)}"
+        ) from None
