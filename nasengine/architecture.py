@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -94,6 +96,28 @@ class Architecture:
         except (ValueError, RecursionError) as error:
             raise ArchitectureError(f"not an architecture's JSON: {str(error)[:100]}") from None
         return cls.from_dict(data)
+
+    def to_nasbench201(self) -> str:
+        """The cell as a string of NAS-Bench-201. Raises ArchitectureError unless it is of the space `nasbench201`."""
+        text: str = _space("nasbench201").to_nasbench201(self)
+        return text
+
+    @classmethod
+    def from_nasbench201(cls, text: str, **options: int | None) -> Architecture:
+        """The architecture of a string of NAS-Bench-201, in the space `nasbench201` with these options.
+
+        Raises ArchitectureError where `text` is no such string.
+        """
+        architecture: Architecture = _space("nasbench201").from_nasbench201(text, **options)
+        return architecture
+
+
+@cache
+def _space(name: str) -> Any:
+    """The module of a registered space."""
+    from .registry import load
+
+    return import_module(load("space", name).__module__)
 
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
