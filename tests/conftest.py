@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import inspect
+import json
 import logging
 import os
+import shlex
+import socket
+import subprocess
+import sys
+import sysconfig
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -57,3 +65,75 @@ def ray_cluster(_ray_ends: None) -> None:
 
     if not ray.is_initialized():
         ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+
+
+WARM = Path(__file__).parent / "parts" / "warm.py"
+SUBREAPER = 36
+"""PR_SET_CHILD_SUBREAPER of prctl(2): orphans of our children become our children, whom we can wait for."""
+
+PROGRAMS = {"nasengine": "nas", "pytest": "pytest"}
+"""What can be warm: modules that are run, and their commands."""
+
+
+@pytest.fixture(scope="session")
+def _warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of a process that has imported torch and the command line; see tests/parts/warm.py."""
+    path = tmp_path_factory.mktemp("warm") / "socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        handle = listener.fileno()
+        process = subprocess.Popen([sys.executable, str(WARM), str(handle)], stdin=subprocess.PIPE, pass_fds=[handle])
+    for name in PROGRAMS.values():
+        command = [sys.executable, "-IS", WARM, path, Path(sysconfig.get_path("scripts"), name)]
+        path.with_name(name).write_text(f'#!/bin/sh\nexec {shlex.join(map(str, command))} "$@"\n')
+        path.with_name(name).chmod(0o755)
+    yield path
+    process.communicate()
+
+
+class Warm(subprocess.Popen[Any]):
+    """A process as ever; but `python -m nasengine` is a fork of the process that listens at `socket`.
+
+    It differs from a fresh one in that what it imports is there already, and hashes as in all other forks.
+    """
+
+    socket: Path
+
+    def _execute_child(self, *given: Any) -> None:
+        really = super()._execute_child  # type: ignore[misc]
+        asked = inspect.signature(really).bind(*given).arguments
+        program, *arguments = asked["args"] if isinstance(asked["args"], list) else [asked["args"]]
+        if program != sys.executable or arguments[0] != "-m" or arguments[1] not in PROGRAMS:
+            really(*given)
+            return
+        request = {
+            "arguments": arguments, "folder": os.path.abspath(asked["cwd"] or "."),
+            "environment": dict(asked["env"] or os.environ), "new_session": asked["start_new_session"], "adopted": True,
+        }  # fmt: skip
+        ends = [asked[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
+        streams = [number if end == -1 else end for number, end in enumerate((ends[0], ends[3], ends[5]))]
+        prctl = ctypes.CDLL(None).prctl
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.connect(str(self.socket))
+            prctl(SUBREAPER, 1, 0, 0, 0)
+            socket.send_fds(connection, [json.dumps(request).encode()], streams)
+            self.pid = int(connection.recv(100))
+            connection.recv(1)  # nothing: the process between has ended, and the new one is ours
+            prctl(SUBREAPER, 0, 0, 0, 0)
+        self._child_created = True
+        self._close_pipe_fds(*ends)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def warm_nas(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares `nas` its imports in a test that does not ask for them: each is a process, but forked from a warm one.
+
+    Both `python -m nasengine` by subprocess and `nas` by a shell; pytest, too, where it tests plugins. Not where a fresh
+    process may make a difference: start-up, closed streams, nothing shared with the process before.
+    """
+    if sys.platform == "linux":
+        path = request.getfixturevalue("_warm")
+        monkeypatch.setattr(Warm, "socket", path, raising=False)
+        monkeypatch.setattr(subprocess, "Popen", Warm)
+        monkeypatch.setenv("PATH", os.pathsep.join([str(path.parent), os.environ["PATH"]]))
