@@ -16,7 +16,7 @@ import typer
 
 from .. import __version__
 from ..errors import Interrupted, NasError
-from . import export, grafana, list, report, resume, run, serve, show, watch
+from . import draw, export, grafana, list, report, resume, run, serve, show, watch
 
 # the root of click's errors, which typer does not export
 CLICK_ERROR: type[Any] = cast(type[Any], typer.BadParameter.__mro__[2])
@@ -40,6 +40,7 @@ app.command("show")(show.show)
 app.command("list")(list.list_plugins)
 app.command("export")(export.export)
 app.command("report")(report.report)
+app.command("draw")(draw.draw)
 app.command("grafana")(grafana.grafana)
 app.command("serve")(serve.serve)
 app.command("dashboard", hidden=True)(serve.serve)

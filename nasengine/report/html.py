@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import NasError, RunError
 from ..wording import duration, figures, gain, judged_on
 from . import facts, plots
-from .drawing import draw
+from .drawing import Direction, draw
 from .importance import importance
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from ..run import Run
     from ..trial import Trial
+
+SCREEN, PHONE = 10.0, 0.0  # inches up to which a drawing's parts stand side by side: their text stays readable
 
 
 def write(run: Run, path: Path | None = None) -> Path:
@@ -134,9 +136,10 @@ def _architecture(run: Run, trial: Trial, notes: list[str]) -> dict[str, Any]:
         notes.append(f"The picks are shown as they are, for the space cannot be made again: {error}")
     label = f"Architecture {architecture.short}"
     drawn: dict[str, Markup | None] = {}
-    for name, direction in (("wide", "right"), ("narrow", "down")):
+    ways: tuple[tuple[str, Direction, float], ...] = (("wide", "right", SCREEN), ("narrow", "down", PHONE))
+    for name, direction, page in ways:
         try:
-            drawn[name] = svg(draw(run, architecture, direction), label)  # type: ignore[arg-type]
+            drawn[name] = svg(draw(run, architecture, direction, page), label)
         except NasError as error:
             notes.append(f"The architecture could not be drawn: {error}")
             drawn[name] = None

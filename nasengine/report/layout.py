@@ -7,6 +7,8 @@ by barycentres, coordinates. The label of an edge is laid out as a node of its o
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -23,16 +25,18 @@ Size: TypeAlias = tuple[float, float]
 """Along the layers' direction, and across it."""
 
 SWEEPS = 12
-GAP_ALONG, GAP_ACROSS = 0.26, 0.14  # inches
+GAP_ALONG, GAP_ACROSS = 0.21, 0.12  # inches
 DUMMY_ACROSS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A node's centre, and the layer's extent there; inches, the layers' direction first."""
+    """A node's centre, its extent across the layers, and its layer's extent along; inches."""
 
     along: float
     across: float
+    low: float
+    high: float
     start: float
     end: float
     layer: int
@@ -45,8 +49,6 @@ class Layout:
     nodes: Mapping[Node, Place]
     labels: Mapping[tuple[Node, Node], Place]
     through: Mapping[tuple[Node, Node], Sequence[Place]]
-    length: float
-    breadth: float
 
 
 def lay_out(graph: nx.DiGraph, node_size: Callable[[Node], Size], label_size: Callable[[Node, Node], Size]) -> Layout:
@@ -73,28 +75,26 @@ def lay_out(graph: nx.DiGraph, node_size: Callable[[Node], Size], label_size: Ca
     links = [pair for chain in chains.values() for pair in pairwise(chain)]
     layers = _ordered(layers, links)
     across = _across(layers, links, sizes)
+    _level(across, layers, links, sizes)
+    _level(across, layers, links, sizes)
     lengths = [max((sizes[node][0] for node in layer), default=0.0) for layer in layers]
     starts = np.concatenate([[0.0], np.cumsum([length + GAP_ALONG for length in lengths])])
     low = min((across[node] - sizes[node][1] / 2 for node in across), default=0.0)
-    places = {
-        node: Place(starts[i] + lengths[i] / 2, across[node] - low, starts[i], starts[i] + lengths[i], i)
-        for i, layer in enumerate(layers)
-        for node in layer
-    }
+    places = {}
+    for i, layer in enumerate(layers):
+        start, end = float(starts[i]), float(starts[i]) + lengths[i]
+        for node in layer:
+            at, half = across[node] - low, sizes[node][1] / 2
+            places[node] = Place((start + end) / 2, at, at - half, at + half, start, end, i)
     return Layout(
         nodes={node: places["node", node] for node in graph},
         labels={edge: places[part] for edge, part in labels.items()},
         through={edge: [places[part] for part in chain[1:-1]] for edge, chain in chains.items()},
-        length=float(starts[-1] - GAP_ALONG) if layers else 0.0,
-        breadth=max((across[node] + sizes[node][1] / 2 - low for node in across), default=0.0),
     )
 
 
 def _ranks(graph: nx.DiGraph) -> dict[Node, int]:
-    """Each node's layer: the longest path to it, an edge with a label counting two, so that the label has a layer.
-
-    Nodes without predecessors stand directly before the first that needs them.
-    """
+    """Each node's layer: the longest path to it, an edge with a label counting two, so that the label has a layer."""
     import networkx as nx
 
     acyclic = graph.copy()
@@ -158,6 +158,45 @@ def _across(
             offsets = _offsets(layer, sizes)
             at.update(zip(layer, (_rising(np.array(wanted) - offsets) + offsets).tolist(), strict=True))
     return at
+
+
+def _level(
+    at: dict[Node, float],
+    layers: Sequence[Sequence[Node]],
+    links: Sequence[tuple[Node, Node]],
+    sizes: Mapping[Node, Size],
+) -> None:
+    """Makes level, where there is room, what is linked to nothing else: a line has no needless step."""
+    out, into = Counter(u for u, _ in links), Counter(v for _, v in links)
+    next_of = {u: v for u, v in links if out[u] == 1 and into[v] == 1}
+    beside = [(a, b, sizes[a][1] / 2 + sizes[b][1] / 2 + GAP_ACROSS) for layer in layers for a, b in pairwise(layer)]
+    above = {b: (a, gap) for a, b, gap in beside}
+    below = {a: (b, gap) for a, b, gap in beside}
+    inner = set(next_of.values())
+    runs = [[node] for layer in layers for node in layer if node not in inner]
+    for run in runs:
+        while run[-1] in next_of:
+            run.append(next_of[run[-1]])
+    for run in sorted(runs, key=len, reverse=True):
+        piece: list[Node] = []
+        low, high = -math.inf, math.inf
+        for node in run:
+            least = at[above[node][0]] + above[node][1] if node in above else -math.inf
+            most = at[below[node][0]] - below[node][1] if node in below else math.inf
+            if max(low, least) > min(high, most):
+                _move(at, piece, low, high)
+                piece, low, high = [], -math.inf, math.inf
+            piece.append(node)
+            low, high = max(low, least), min(high, most)
+        _move(at, piece, low, high)
+
+
+def _move(at: dict[Node, float], piece: Sequence[Node], low: float, high: float) -> None:
+    """The piece to one height within the bounds, near that of its nodes."""
+    nodes = [node for node in piece if isinstance(node, tuple) and node[0] == "node"] or piece
+    if nodes:
+        level = min(max(sum(at[node] for node in nodes) / len(nodes), low), high)
+        at.update(dict.fromkeys(piece, level))
 
 
 def _offsets(layer: Sequence[Node], sizes: Mapping[Node, Size]) -> NDArray[np.float64]:
