@@ -22,16 +22,21 @@ if TYPE_CHECKING:
 
 
 class Largest(int):
-    """The largest of a decision's values, where all are kept; or what is computed from such by `+`, `*` and `//`."""
+    """The largest of a decision's values, where all are kept; or what is computed from such by `+`, `*` and `//`.
+
+    Where the result would not be the largest (a product with a negative number, a division by a chosen one), it is an
+    ordinary number.
+    """
 
     gates: tuple[Gate, ...]
-    at: Callable[[Mapping[Gate, int]], int]
-    """The number where each gate has the given value."""
+    at: Callable[[Mapping[str, int]], int]
+    """The number where each decision, by its name, has the given value."""
 
     @classmethod
     def of(cls, gate: Gate, value: int) -> Largest:
         self = cls(value)
-        self.gates, self.at = (gate,), lambda values: values[gate]
+        name = gate.decision.name  # not the gate, which a copied supernet has anew
+        self.gates, self.at = (gate,), lambda values: values[name]
         return self
 
     def __add__(self, other: int) -> int:
@@ -45,12 +50,18 @@ class Largest(int):
 
     __radd__, __rmul__ = __add__, __mul__
 
+    def every(self) -> set[int]:
+        """The numbers that all combinations of picks give."""
+        names = [gate.decision.name for gate in self.gates]
+        options = product(*(map(int, gate.decision.options) for gate in self.gates))
+        return {self.at(dict(zip(names, values, strict=True))) for values in options}
+
     def blend(self, of: Callable[[int], Tensor]) -> Tensor:
         """`of` the number that the gates pick; between picks, the weighted mean."""
         total: Tensor | None = None
         for options in product(*(gate.active for gate in self.gates)):
             picked = list(zip(self.gates, options, strict=True))
-            term = of(self.at({gate: int(gate.decision.options[index]) for gate, index in picked}))
+            term = of(self.at({gate.decision.name: int(gate.decision.options[index]) for gate, index in picked}))
             for gate, index in picked:
                 term = gate.scale(index, term)
             total = term if total is None else total + term
@@ -62,6 +73,8 @@ class Largest(int):
 def _computed(function: Callable[[int, int], int], a: Largest, b: int) -> int:
     if not isinstance(b, int) or isinstance(b, Joined):
         return NotImplemented  # type: ignore[no-any-return]
+    if (function is operator.mul and b < 0) or (function is operator.floordiv and (b < 0 or isinstance(b, Largest))):
+        return function(int(a), int(b))
     number = Largest(function(int(a), int(b)))
     number.gates = tuple(dict.fromkeys((*a.gates, *getattr(b, "gates", ()))))
     number.at = lambda values: function(a.at(values), b.at(values) if isinstance(b, Largest) else b)
@@ -83,10 +96,14 @@ def join(widths: Sequence[int]) -> int:
     """The width of tensors of these widths, joined along their channels (`torch.cat`).
 
     A layer that is made for it finds its weights in a supernet, where each of the tensors may be wider, and some may be
-    there that are absent here: such have the width 0 in `widths`.
+    there that are absent here: such have the width 0 in `widths`. So do torch's convolutions, linear layers and
+    normalisations; a module of your own says how wide its parameters are with an attribute `channels`.
+
+    What is absent must be zeros in the supernet until a layer mixes the channels: no mask knows of it, so do not
+    normalise it first.
     """
     joined = Joined(sum(int(width) for width in widths))
-    joined.parts = tuple(widths)
+    joined.parts = tuple(p for width in widths for p in (width.parts if isinstance(width, Joined) else (width,)))
     return joined
 
 
@@ -162,10 +179,8 @@ def conv2d(
     (N, channels_in, H, W) → (N, channels_out, ⌈H / stride⌉, ⌈W / stride⌉). In a supernet the kernel is the largest
     one's middle. Raises SpaceError where a kernel is even.
     """
-    kernels = [int(kernel_size)]
-    if isinstance(kernel_size, Largest):
-        kernels = [int(value) for gate in kernel_size.gates for value in gate.decision.options]
-    if even := [size for size in kernels if size % 2 == 0]:
+    kernels = kernel_size.every() if isinstance(kernel_size, Largest) else {int(kernel_size)}
+    if even := [size for size in sorted(kernels) if size % 2 == 0]:
         raise SpaceError(f"a convolution has the kernel {even[0]}; expected an odd one, which has a middle")
     padding = dilation * (int(kernel_size) - 1) // 2
     options: dict[str, Any] = {
@@ -187,6 +202,8 @@ def inherited(name: str, model: nn.Module, supernet: nn.Module, given: Tensor, s
         have = given.shape[dim]
         if dim in narrow and isinstance(narrow[dim], Joined) and isinstance(wide.get(dim), Joined):
             places = _places(narrow[dim].parts, wide[dim].parts)  # type: ignore[attr-defined]
+            if places is None:
+                return None
             given = given.index_select(dim, torch.tensor(places, device=given.device))
         elif have != size:
             middle = dim >= 2 and isinstance(model.get_submodule(owner), nn.modules.conv._ConvNd)
@@ -197,6 +214,8 @@ def inherited(name: str, model: nn.Module, supernet: nn.Module, given: Tensor, s
 def _widths(module: nn.Module, attribute: str) -> dict[int, int]:
     """What a layer's tensor measures, by dimension, as the layer was told."""
     match module:
+        case nn.modules.conv._ConvTransposeNd() if attribute == "weight":
+            return {0: module.in_channels, 1: module.out_channels} if module.groups == 1 else {0: module.in_channels}
         case nn.modules.conv._ConvNd():
             widths = {0: module.out_channels, 1: module.in_channels}
             return widths if attribute == "weight" and module.groups == 1 else {0: module.out_channels}
@@ -206,10 +225,14 @@ def _widths(module: nn.Module, attribute: str) -> dict[int, int]:
             )
         case nn.modules.batchnorm._NormBase():
             return {0: module.num_features}
-    return {}
+        case nn.GroupNorm():
+            return {0: module.num_channels}
+    return {0: channels} if isinstance(channels := getattr(module, "channels", None), int) else {}
 
 
-def _places(narrow: Sequence[int], wide: Sequence[int]) -> list[int]:
-    """Where the channels of narrower joined tensors stand among those of the wider ones."""
+def _places(narrow: Sequence[int], wide: Sequence[int]) -> list[int] | None:
+    """Where the channels of narrower joined tensors stand among those of the wider ones; None where they do not."""
+    if len(narrow) != len(wide) or any(map(operator.gt, narrow, wide)):
+        return None
     starts = [0, *accumulate(int(part) for part in wide)]
     return [starts[index] + channel for index, part in enumerate(narrow) for channel in range(int(part))]
