@@ -27,7 +27,10 @@ from nasengine.ledger import Ledger
 from nasengine.search_spaces.chain import ChainSpace
 
 STAGES, LAYERS = 3, 4
-SPACE = f"chain:stages={STAGES},layers={LAYERS}"
+SPACE = (
+    f"chain:stages={STAGES},layers={LAYERS},operations=[convolution,separable,dilated,grouped,max_pool,identity],"
+    "kernels=[3],activations=[relu],norms=[batch],dropouts=[0.0],reductions=[max_pool],heads=[average],hidden_layers=0"
+)
 INSTANT = f"{Path(__file__).with_name('instant.py')}:Instant"
 OURS = "nasengine, random, durable"
 COMMIT, SYNC = "one commit of nasengine's record, durable", "one fsync of 4 kB"

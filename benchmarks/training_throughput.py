@@ -125,7 +125,7 @@ def main() -> None:
         "DataLoader, no workers": LoadedDigits(),
         "DataLoader, 2 workers": LoadedDigits(workers=2),
     }
-    spaces: dict[str, SearchSpace] = {"chain": ChainSpace(), "cell": CellSpace()}
+    spaces: dict[str, SearchSpace] = {"chain": ChainSpace(activations=("relu",), norms=("batch",)), "cell": CellSpace()}
     networks = {name: sampled(space, tasks[MEMORY]) for name, space in spaces.items()}
     facts = {
         "machine": machine(),

@@ -31,15 +31,18 @@ if _TYPE_CHECKING:
     from .context import Context
     from .plan import Observer
     from .run import Comparison, Run
-    from .supernet import Gate, Supernet, inherit
+    from .supernet import Depth, Gate, One, Several, Supernet, inherit
     from .widths import conv2d, join, mask_channels
 
 _LATER = {
     "Comparison": "run",
     "Context": "context",
+    "Depth": "supernet",
     "Gate": "supernet",
     "Observer": "plan",
+    "One": "supernet",
     "Run": "run",
+    "Several": "supernet",
     "Supernet": "supernet",
     "conv2d": "widths",
     "inherit": "supernet",
@@ -50,11 +53,11 @@ _LATER = {
 
 __all__ = [
     "Architecture", "ArchitectureError", "Batch", "Chooser", "Comparison", "ConfigError", "Context", "DataError",
-    "Decision", "Derivation", "Domain", "Evaluate", "Evaluator", "ExportError", "Fidelity", "Gate", "Learn", "Metrics",
-    "NasError", "Objective", "Observer", "OneShotStrategy", "PluginError", "Recipe", "Request", "Run", "RunError",
-    "RunFailed", "SearchSpace", "Shapes", "SpaceError", "Split", "Strategy", "Supernet", "Task", "TrainingDiverged", "Trial",
-    "build", "conv2d", "inherit", "join", "mask_channels", "reference", "references", "resume",
-    "search",
+    "Decision", "Depth", "Derivation", "Domain", "Evaluate", "Evaluator", "ExportError", "Fidelity", "Gate", "Learn",
+    "Metrics", "NasError", "Objective", "Observer", "One", "OneShotStrategy", "PluginError", "Recipe", "Request",
+    "Run", "RunError", "RunFailed", "SearchSpace", "Several", "Shapes", "SpaceError", "Split", "Strategy", "Supernet",
+    "Task", "TrainingDiverged", "Trial", "build", "conv2d", "inherit", "join", "mask_channels", "reference",
+    "references", "resume", "search",
 ]  # fmt: skip
 
 

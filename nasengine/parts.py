@@ -76,8 +76,8 @@ def _firsts(config: Config, strategy: Strategy, domain: Domain) -> tuple[Archite
     firsts = tuple(named_architecture(given) for given in config.start_from)
     if firsts and isinstance(strategy, OneShotStrategy):
         raise ConfigError(
-            f"the strategy {strategy.known_as!r} learns inside a supernet and cannot start from an architecture; choose "
-            f"one that judges candidates one by one, such as evolution"
+            f"the strategy {strategy.known_as!r} learns inside a supernet and cannot start from an architecture; "
+            f"choose one that judges candidates one by one, such as evolution"
         )
     for architecture, given in zip(firsts, config.start_from, strict=True):
         name = given if isinstance(given, str) else architecture.short

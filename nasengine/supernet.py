@@ -133,6 +133,18 @@ class Depth(nn.Module):
         for index, layer in enumerate(layers):
             self.add_module(str(index), layer)
 
+    def shares(self) -> list[Tensor | float]:
+        """How much each layer counts: 1 in a plain model; in a supernet the weight of all depths that reach it."""
+        if self.gate is None:
+            return [1.0 for _ in self.children()]
+        gate, depths = self.gate, self.gate.decision.options
+        one = 1.0 if gate.weights is None else torch.ones((), device=gate.weights.device)
+        counts: list[Tensor | float] = []
+        for layer, _ in enumerate(self.children()):
+            reached = [index for index in gate.active if int(depths[index]) > layer]
+            counts.append(sum((one if gate.weights is None else gate.weights[i] for i in reached), start=0.0 * one))
+        return counts
+
     def forward(self, value: Any, *rest: Any) -> Any:
         if self.gate is None:
             for layer in self.children():

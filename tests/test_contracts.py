@@ -49,16 +49,6 @@ class TestSmallCellSpace(SpaceContract):
         return CellSpace(layers=3, channels=2, nodes=1)
 
 
-class TestChainSpace(SpaceContract):
-    def make(self) -> SearchSpace:
-        return ChainSpace()
-
-
-class TestSmallChainSpace(SpaceContract):
-    def make(self) -> SearchSpace:
-        return ChainSpace(stages=1, layers=2, widths=(4, 8))
-
-
 class TestRandomSearch(StrategyContract):
     def make(self) -> Strategy:
         return RandomSearch()

@@ -27,9 +27,8 @@ def list_plugins(
     if kind in ("reference", "references"):
         return _references(json)
     if kind is not None and kind not in KINDS and kind not in KINDS.values():
-        raise ConfigError(
-            f"{kind!r} is no kind of plugin.{near_miss(kind, [*KINDS, 'references'])} Kinds: {', '.join(KINDS)}, references"
-        )
+        kinds = [*KINDS, "references"]
+        raise ConfigError(f"{kind!r} is no kind of plugin.{near_miss(kind, kinds)} Kinds: {', '.join(kinds)}")
     wanted = [name for plural, name in KINDS.items() if kind in (None, plural, name)]
     rows = [plugin for name in wanted for plugin in installed(name)]  # type: ignore[arg-type]
     if json:

@@ -19,6 +19,27 @@ def image_stem(input_shape: tuple[int, ...], width: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def stem_size(input_shape: tuple[int, ...]) -> list[int]:
+    """Height and width of what `image_stem` gives."""
+    size = list(input_shape[1:])
+    while max(size) > 48:
+        size = [(side + 1) // 2 for side in size]
+    return size
+
+
+def large_image_stem(channels: int, width: int) -> nn.Sequential:
+    """A 7×7 convolution with normalisation and ReLU, and 3×3 max pooling, each of stride 2 (He et al. 2016, table 1).
+
+    (N, channels, H, W) → (N, width, ⌈H/4⌉, ⌈W/4⌉).
+    """
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.MaxPool2d(3, stride=2, padding=1),
+    )
+
+
 class Classifier(nn.Module):
     """Global average pooling and a linear layer: (N, C, H, W) → (N, classes)."""
 

@@ -1,0 +1,183 @@
+"""The chain being built, from the image to the classes, with what each layer must know of those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from torch import nn
+
+from nasengine import Chooser, SpaceError, Task, join, mask_channels
+
+from .chain import (
+    ACTIVATIONS,
+    CONVOLUTIONS,
+    OTHERS,
+    POOLS,
+    Convolved,
+    Layer,
+    Plus,
+    PreActivated,
+    Remembered,
+    Stage,
+    group_of,
+    norms,
+    shortcuts,
+    valid_convolution,
+)
+from .stem import image_stem, large_image_stem, stem_size
+
+if TYPE_CHECKING:
+    from ..chain import ChainSpace
+
+Value = TypeVar("Value", int, float, str)
+
+
+class ChainNetwork:
+    """One use of `build`: the space's settings, the chooser, and the image's size where the construction stands."""
+
+    def __init__(self, space: ChainSpace, choose: Chooser, task: Task) -> None:
+        self.space, self.choose, self.classes = space, choose, task.classes
+        self.group = group_of(space.widths)
+        self.input_shape = task.input_shape
+        self.size = [int(side) for side in task.input_shape[1:]]
+
+    def build(self) -> nn.Sequential:
+        parts, channels = self.stem()
+        for stage in range(self.space.stages):
+            parts.append(nn.Sequential(*self.stage(f"stage{stage}", channels, reduces=stage > 0)))
+            channels = self.channels
+        if self.space.order == "pre" and self.space.stages > 0:
+            parts += [self.norm("head", channels), self.activation("head"), mask_channels(channels)]
+        heads = {name: partial(self.head, name, channels) for name in self.space.heads}
+        return nn.Sequential(*parts, self.one("head", heads))
+
+    def stem(self) -> tuple[list[nn.Module], int]:
+        """What comes before the stages, and how many channels it gives."""
+        kind, width, shape = self.space.stem, self.space.stem_width, self.input_shape
+        if kind == "none" or self.space.stages == 0:
+            return [], shape[0]
+        if kind == "convolution":
+            return [nn.Conv2d(shape[0], width, 3, padding=1, bias=False)], width
+        if kind == "imagenet":
+            self.size = [(side + 3) // 4 for side in self.size]
+            return [large_image_stem(shape[0], width)], width
+        self.size = stem_size(shape)
+        return [image_stem(shape, width)], width
+
+    def stage(self, name: str, before: int, reduces: bool) -> list[nn.Module]:
+        """The stage's modules; `self.channels` is what they give."""
+        space, parts = self.space, []
+        if reduces:
+            self.size = [(side + 1) // 2 for side in self.size]
+            if space.dense:
+                width = self.choose.value(f"{name}.transition.width", space.transitions)
+                parts = [self.convolved(f"{name}.transition", "convolution", before, width, kernel=1)]
+                parts += [
+                    mask_channels(width),
+                    self.one(f"{name}.reduction", {how: POOLS[how] for how in space.reductions}),
+                ]
+                before, reduces = width, False
+        widths = [before]
+
+        def layer(index: int, how: str | None = None) -> nn.Module:
+            del widths[index + 1 :]
+            pool = POOLS[how]() if how in POOLS else None
+            stride = 2 if how == "stride" else 1
+            return self.layer(f"{name}.layer{index}", widths, stride, pool, 2 if reduces else 1)
+
+        def remembered(index: int) -> nn.Module:
+            if index > 0 or not reduces:
+                return Remembered(layer(index))
+            ways = {how: partial(layer, 0, how) for how in space.reductions}
+            return Remembered(self.one(f"{name}.reduction", ways))
+
+        layers = self.choose.depth(f"{name}.depth", [partial(remembered, index) for index in range(space.layers)])
+        if space.padding == "valid":
+            self.size = [side - space.kernels[0] + 1 for side in self.size]
+            if min(self.size) < 1:
+                raise SpaceError(f"the chain's images have no pixel left after {name}; use fewer stages, or pad them")
+        self.channels = join(widths) if space.dense else widths[-1]
+        return [*parts, Stage(layers, widths, space.dense)]
+
+    def layer(self, name: str, widths: list[int], stride: int, pool: nn.Module | None, halved: int) -> Layer:
+        """The next layer; `widths` holds those of the states before it, and gets its own. halved: 2 where the stage's
+        input is twice as large as the other states."""
+        space, before = self.space, widths[-1]
+        takes: list[nn.Module | None] = []
+        if space.dense:
+            parts = [
+                width * self.choose.value(f"{name}.takes{index}", (0, 1)) for index, width in enumerate(widths[:-1])
+            ]
+            takes = [mask_channels(part) if part else None for part in parts]
+            before = join([*parts, before])
+        width = self.value(f"{name}.width", space.widths)
+        options: dict[str, Callable[[], nn.Module]] = {}
+        for operation in space.operations:
+            if operation in CONVOLUTIONS:
+                options[operation] = partial(self.convolved, name, operation, before, width, stride)
+            else:
+                options[operation] = lambda make=OTHERS[operation]: Plus(make(before, width, stride))  # type: ignore[misc]
+        ways = {
+            back: self.one(f"{name}.skip{back}", shortcuts(widths[-back], width, halved if back == len(widths) else 1))
+            for back in space.skips
+            if back <= len(widths)
+        }
+        widths.append(width)
+        return Layer(pool, self.one(f"{name}.operation", options), mask_channels(width), ways, takes)
+
+    def convolved(
+        self, name: str, operation: str, before: int, width: int, stride: int = 1, kernel: int | None = None
+    ) -> nn.Module:
+        """A convolution with what stands around it, in the space's order."""
+        kernel = kernel or self.value(f"{name}.kernel", self.space.kernels)
+        make = valid_convolution if self.space.padding == "valid" else CONVOLUTIONS[operation]
+        conv = make(before, width, kernel, stride, self.group)
+        if self.space.order == "post":
+            return Convolved(conv, self.norm(name, width), self.activation(name), self.dropout(name, nn.Dropout2d))
+        norm, activation = self.norm(name, before), self.activation(name)
+        return PreActivated(norm, activation, self.dropout(name, nn.Dropout2d), mask_channels(before), conv)
+
+    def head(self, kind: str, channels: int) -> nn.Sequential:
+        """From the image to the classes: pooled or flattened, fully connected layers, the classifier."""
+        parts: list[nn.Module] = [nn.Flatten()]
+        size, features = self.size, channels
+        if kind == "average":
+            parts = [nn.AdaptiveAvgPool2d(1), *parts]
+        else:
+            pool = kind.removesuffix("_flatten")
+            if pool in POOLS:
+                parts, size = [POOLS[pool](), *parts], [(side + 1) // 2 for side in size]
+            features = channels * (size[0] * size[1])
+        depths = {str(depth): partial(self.connected, features, depth) for depth in range(self.space.hidden_layers + 1)}
+        return nn.Sequential(*parts, self.one("head.layers", depths))
+
+    def connected(self, features: int, depth: int) -> nn.Sequential:
+        parts: list[nn.Module] = []
+        for index in range(depth):
+            width = self.value(f"head.layer{index}.width", self.space.hidden_widths)
+            parts += [nn.Linear(features, width), self.activation("head"), mask_channels(width)]
+            parts.append(self.dropout("head", nn.Dropout))
+            features = width
+        return nn.Sequential(*parts, nn.Linear(features, self.classes))
+
+    def norm(self, name: str, channels: int) -> nn.Module:
+        known = norms(channels, self.group)
+        return self.one(f"{name}.norm", {norm: known[norm] for norm in self.space.norms})
+
+    def activation(self, name: str) -> nn.Module:
+        return self.one(f"{name}.activation", {kind: ACTIVATIONS[kind] for kind in self.space.activations})
+
+    def dropout(self, name: str, kind: Callable[[float], nn.Module]) -> nn.Module:
+        options: dict[str, Callable[[], nn.Module]] = {
+            text: partial(kind, rate) if rate else nn.Identity for text, rate in self.space.dropouts.items()
+        }
+        return self.one(f"{name}.dropout", options)
+
+    def one(self, name: str, options: Mapping[str, Callable[[], nn.Module]]) -> nn.Module:
+        """The only option, or a choice."""
+        return next(iter(options.values()))() if len(options) == 1 else self.choose.one(name, options)
+
+    def value(self, name: str, values: Sequence[Value]) -> Value:
+        return values[0] if len(values) == 1 else self.choose.value(name, values)
