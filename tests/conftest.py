@@ -93,12 +93,12 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 class Warm(subprocess.Popen[Any]):
-    """A process as ever; but `python -m nasengine` is a fork of the process that listens at `socket`.
+    """A process as ever; but `python -m nasengine` is a fork of the process that listens at `path`.
 
     It differs from a fresh one in that what it imports is there already, and hashes as in all other forks.
     """
 
-    socket: Path
+    path: Path
 
     def _execute_child(self, *given: Any) -> None:
         really = super()._execute_child  # type: ignore[misc]
@@ -115,7 +115,7 @@ class Warm(subprocess.Popen[Any]):
         streams = [number if end == -1 else end for number, end in enumerate((ends[0], ends[3], ends[5]))]
         prctl = ctypes.CDLL(None).prctl
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-            connection.connect(str(self.socket))
+            connection.connect(str(self.path))
             prctl(SUBREAPER, 1, 0, 0, 0)
             socket.send_fds(connection, [json.dumps(request).encode()], streams)
             self.pid = int(connection.recv(100))
@@ -129,11 +129,11 @@ class Warm(subprocess.Popen[Any]):
 def warm_nas(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Spares `nas` its imports in a test that does not ask for them: each is a process, but forked from a warm one.
 
-    Both `python -m nasengine` by subprocess and `nas` by a shell; pytest, too, where it tests plugins. Not where a fresh
-    process may make a difference: start-up, closed streams, nothing shared with the process before.
+    Both `python -m nasengine` by subprocess and `nas` by a shell; pytest, too, where it tests plugins. Not where a
+    fresh process may make a difference: start-up, closed streams, nothing shared with the process before.
     """
     if sys.platform == "linux":
         path = request.getfixturevalue("_warm")
-        monkeypatch.setattr(Warm, "socket", path, raising=False)
+        monkeypatch.setattr(Warm, "path", path, raising=False)
         monkeypatch.setattr(subprocess, "Popen", Warm)
         monkeypatch.setenv("PATH", os.pathsep.join([str(path.parent), os.environ["PATH"]]))

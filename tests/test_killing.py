@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import nasengine
 from nasengine import Run
 
 CHEAP = f"{Path(__file__).parent / 'parts' / 'cheap.py'}:Cheap"
@@ -19,11 +20,13 @@ TRIALS = 400
 NAS = [sys.executable, "-m", "nasengine"]
 
 
+SPACE, STRATEGY = "chain:stages=1,layers=3,widths=[4,8]", "evolution:population=20,sample=5"
+
+
 def command(folder: Path, log: Path) -> list[str]:
     return [
-        *NAS, "run", "--space", "chain:stages=1,layers=3,widths=[4,8]",
-        "--strategy", "evolution:population=20,sample=5",
-        "--evaluator", f"{CHEAP}:log={log},seconds=0.003", "--trials", str(TRIALS), "--out", str(folder), "--quiet",
+        *NAS, "run", "--space", SPACE, "--strategy", STRATEGY, "--evaluator", f"{CHEAP}:log={log},seconds=0.003",
+        "--trials", str(TRIALS), "--out", str(folder), "--quiet",
     ]  # fmt: skip
 
 
@@ -34,7 +37,8 @@ def result(folder: Path) -> list[tuple[object, ...]]:
 def kill_and_resume(folder: Path, kills: int, rng: random.Random) -> None:
     """Starts a search, kills it at random moments after its start-up, resumes it; then lets it finish."""
     whole, log = folder / "whole", folder / "log"
-    subprocess.run(command(whole, folder / "whole.log"), check=True, capture_output=True)
+    # in this process, in which strings hash in another way than in those that are killed
+    nasengine.search(SPACE, STRATEGY, evaluator=CHEAP, trials=TRIALS, out=whole)
     rounds, done = 0, 0
     while done < kills:
         run = folder / f"killed{rounds}"
@@ -81,10 +85,12 @@ def killed(process: subprocess.Popen[bytes], log: Path, before: int, rng: random
     return True
 
 
+@pytest.mark.usefixtures("warm_nas")
 def test_a_search_killed_five_times_is_the_search_it_would_have_been(tmp_path: Path) -> None:
     kill_and_resume(tmp_path, 5, random.Random(0))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_nas")
 def test_a_search_killed_a_thousand_times_is_the_search_it_would_have_been(tmp_path: Path) -> None:
     kill_and_resume(tmp_path, 1000, random.Random(1))

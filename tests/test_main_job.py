@@ -58,6 +58,7 @@ def test_it_shows_its_progress_as_plain_lines_where_there_is_no_terminal(job: tu
     assert "\x1b" not in err
 
 
+@pytest.mark.usefixtures("warm_nas")
 def test_it_derives_a_cell_with_two_edges_into_each_node_and_no_none(job: tuple[Path, str, str]) -> None:
     folder = job[0]
     shown = subprocess.run(
@@ -72,6 +73,7 @@ def test_it_derives_a_cell_with_two_edges_into_each_node_and_no_none(job: tuple[
     assert "none" not in picks.values()
 
 
+@pytest.mark.usefixtures("warm_nas")
 def test_what_it_suggests_next_works(job: tuple[Path, str, str]) -> None:
     folder, out, _ = job
     commands = [line.strip().split("   ")[0] for line in out.partition("Next:\n")[2].splitlines()]

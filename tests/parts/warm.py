@@ -64,6 +64,7 @@ def forked(listener: socket.socket) -> tuple[dict[str, Any], list[int]]:
 def become(request: dict[str, Any], streams: list[int]) -> None:
     """Is what `python ARGUMENTS` is from here on."""
     import runpy
+    import tempfile
 
     if request["new_session"]:
         os.setsid()
@@ -80,6 +81,7 @@ def become(request: dict[str, Any], streams: list[int]) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    tempfile.tempdir = None  # wherever the environment says
     program, *arguments = request["arguments"]
     module = arguments.pop(0) if program == "-m" else None
     sys.argv = [program, *arguments]  # of a module, runpy fills in the file
