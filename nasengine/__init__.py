@@ -19,7 +19,7 @@ from .errors import (
 )
 from .evaluator import Evaluator, Fidelity, Metrics
 from .reference import Shapes, build, reference, references
-from .session import resume, search
+from .session import resume, search, train
 from .space import Chooser, SearchSpace
 from .strategy import Derivation, OneShotStrategy, Strategy
 from .task import Batch, Recipe, Split, Task
@@ -57,7 +57,7 @@ __all__ = [
     "Metrics", "NasError", "Objective", "Observer", "One", "OneShotStrategy", "PluginError", "Recipe", "Request",
     "Run", "RunError", "RunFailed", "SearchSpace", "Several", "Shapes", "SpaceError", "Split", "Strategy", "Supernet",
     "Task", "TrainingDiverged", "Trial", "build", "conv2d", "inherit", "join", "mask_channels", "reference",
-    "references", "resume", "search",
+    "references", "resume", "search", "train",
 ]  # fmt: skip
 
 

@@ -22,19 +22,20 @@ class Architecture:
     Two architectures are equal when their canonical JSON is; `id` is its SHA-256, the same in every process.
     """
 
-    __slots__ = ("id", "options", "picks", "space")
+    __slots__ = ("_id", "options", "picks", "space")
 
     space: str
     options: Mapping[str, Any]
     picks: Mapping[str, Pick]
-    id: str
+    _id: str
 
     def __init__(self, space: str, options: Mapping[str, Any], picks: Mapping[str, Pick]) -> None:
         set_ = object.__setattr__
         set_(self, "space", space)
-        set_(self, "options", _frozen(options))
+        trusted = type(options) is MappingProxyType  # another architecture's: a domain makes many and looks at few
+        set_(self, "options", options if trusted else _frozen(options))
         set_(self, "picks", _frozen(picks))
-        set_(self, "id", hashlib.sha256(self.to_json().encode()).hexdigest())
+        set_(self, "_id", "" if trusted else self._digest())
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"an Architecture is immutable: cannot set {name!r}")
@@ -53,6 +54,16 @@ class Architecture:
 
     def __repr__(self) -> str:
         return f"Architecture({self.space!r}, id={self.short!r}, {len(self.picks)} picks)"
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the canonical JSON: the same in every process and release."""
+        if not self._id:
+            object.__setattr__(self, "_id", self._digest())
+        return self._id
+
+    def _digest(self) -> str:
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @property
     def short(self) -> str:
@@ -128,7 +139,7 @@ def _frozen(value: Any) -> Any:
     if type(value) in SCALARS:  # nearly all are, and an abstract class is slow to ask
         return value
     if isinstance(value, Mapping):
-        return MappingProxyType({name: _frozen(item) for name, item in value.items()})
+        return MappingProxyType({n: item if type(item) in SCALARS else _frozen(item) for n, item in value.items()})
     return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
 
 
@@ -137,5 +148,5 @@ def _plain(value: Any) -> Any:
     if type(value) in SCALARS:
         return value
     if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: item if type(item) in SCALARS else _plain(item) for name, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -153,7 +153,7 @@ class Config(BaseModel):
     strategy: PluginField = PluginChoice(name="darts")
     evaluator: PluginField = PluginChoice(name="train")
     task: PluginField = PluginChoice(name="digits")
-    trials: Annotated[int, Field(ge=1, strict=True)] = 20
+    trials: Annotated[int, Field(ge=0, strict=True)] = 20
     time_limit: Annotated[float, Field(gt=0), BeforeValidator(_seconds)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
     objectives: tuple[str, ...] = ()
@@ -178,6 +178,12 @@ class Config(BaseModel):
     dashboard: bool = False
     dashboard_host: str = "127.0.0.1"
     allow_public: bool = False
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Self:
+        if self.trials == 0 and not self.start_from:
+            raise ValueError("trials is 0; expected at least 1, or an architecture to start from, to be trained")
+        return self
 
     @model_validator(mode="after")
     def _private(self) -> Self:

@@ -113,7 +113,7 @@ class Domain:
         count: int | None = None,
     ) -> None:
         self.space = space
-        self.options = dict(options)
+        self.options = Architecture(space, options, {}).options
         self.decisions = {decision.name: decision for decision in decisions}
         self.canonical = canonical
         self.violation = violation

@@ -48,7 +48,8 @@ class Engine:
     ) -> None:
         self.plan, self.ledger, self.executor = plan, ledger, executor
         self.observer = observer or Observer()
-        self.standing = Standing(plan.domain, plan.objectives[0], plan.config.max_failures)
+        given = () if plan.config.trials else plan.start_from
+        self.standing = Standing(plan.domain, plan.objectives[0], plan.config.max_failures, given)
         self._storage, self._folder = storage, folder
         self._open: dict[int, Request] = {}
         self._waiting: deque[int] = deque()
@@ -80,7 +81,8 @@ class Engine:
         try:
             self._replay()
             if self._ended is None:
-                self.observer.began("search")
+                if self.plan.config.trials:
+                    self.observer.began("search")
                 self._loop(self._propose)
                 self._record("end", None, {"reason": self._ended or "the strategy is done"})
             if not self._finished:
@@ -130,7 +132,7 @@ class Engine:
         """One request of the strategy's, recorded; False where it has none, or the budget is spent."""
         config = self.plan.config
         if self._asked >= config.trials:
-            self._ended = f"{config.trials} trials"
+            self._ended = f"{config.trials} trials" if config.trials else "nothing to search"
             return False
         if config.time_limit is not None and self.elapsed >= config.time_limit:
             self._ended = "the time limit"

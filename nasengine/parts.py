@@ -109,9 +109,9 @@ def named_architecture(given: str | Mapping[str, Any]) -> Architecture:
     return reference(given)
 
 
-def around(config: Config) -> Config:
+def around(config: Config, fixed: bool = False) -> Config:
     """The configuration whose `start_from` holds what its files hold, and whose space, where none was asked for, or
-    none with options, is that of the first."""
+    none with options, is that of the first; a fixed one is left as it is."""
     from .config import PluginChoice
 
     if not config.start_from:
@@ -123,7 +123,7 @@ def around(config: Config) -> Config:
     ]
     changes: dict[str, Any] = {"start_from": tuple(kept)}
     first, asked = found[0], config.space
-    if "space" not in config.model_fields_set or (asked.name == first.space and not asked.options):
+    if not fixed and ("space" not in config.model_fields_set or (asked.name == first.space and not asked.options)):
         changes["space"] = PluginChoice(name=first.space, options=first.to_dict()["options"])
     return config.model_copy(update=changes)
 

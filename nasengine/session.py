@@ -17,6 +17,7 @@ from .parts import Objects, around, choice_of, refuse_other_code, resolve, resto
 from .plugin import Plugin
 
 if TYPE_CHECKING:
+    from .architecture import Architecture
     from .config import Config
     from .evaluator import Evaluator, Fidelity
     from .plan import Observer, Plan
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def search(
-    space: str | SearchSpace = "cell",
+    space: str | SearchSpace | None = None,
     strategy: str | Strategy = "darts",
     task: str | Task = "digits",
     evaluator: str | Evaluator = "train",
@@ -53,6 +54,8 @@ def search(
 ) -> Run:
     """Searches, trains what was found, compares it with random architectures, and returns the run.
 
+    Without a `space`, it is `cell`, or that of the first architecture to start from.
+
     Each of the four parts is a name (with options: `"cell:layers=4"`), an import path, or an object of your own. The
     other arguments are the settings of `nas run`, by the same names; `MachineSettings` has those that say where the
     run works (`workers=4`, `ray="auto"`). `observer` is told what happens; `durable=False` trades the record's safety
@@ -65,7 +68,8 @@ def search(
 
     named = {"space": space, "strategy": strategy, "task": task, "evaluator": evaluator}
     objects: dict[Any, Plugin] = {kind: given for kind, given in named.items() if isinstance(given, Plugin)}
-    settings: dict[str, Any] = {kind: given for kind, given in named.items() if kind not in objects}
+    asked = {kind: given for kind, given in named.items() if given is not None}
+    settings: dict[str, Any] = {kind: given for kind, given in asked.items() if kind not in objects}
     for kind, given in objects.items():
         settings[kind] = choice_of(kind, given)
     settings |= {
@@ -80,6 +84,34 @@ def search(
     return start(Config.of(settings, "search"), out, objects, observer, durable)
 
 
+def train(
+    architecture: str | Architecture,
+    task: str | Task = "digits",
+    evaluator: str | Evaluator = "train",
+    *,
+    options: Mapping[str, Any] | str | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    fidelity: Fidelity | str | None = None,
+    threads: int | None = None,
+    data: str | None = None,
+    observer: Observer | None = None,
+    **machine: Unpack[MachineSettings],
+) -> Run:
+    """Trains one architecture, which is given, reads the test data, and returns the run, with the model in its folder.
+
+    architecture: a reference's name (`"resnet18"`), a file of an architecture's JSON, or an Architecture. options: of
+    its space, where others are wanted than it came with: `"layers=20,channels=36"`.
+
+    Raises NasError, as `search` does.
+    """
+    given: Any = architecture if isinstance(architecture, str) else architecture.to_dict()
+    return search(
+        None, "random", task, evaluator, start_from=[given], trials=0, baseline=0, final=options, out=out, seed=seed,
+        final_fidelity=fidelity, threads=threads, data=data, observer=observer, **machine,
+    )  # fmt: skip
+
+
 def start(
     config: Config,
     out: str | Path | None = None,
@@ -92,7 +124,7 @@ def start(
     from .ledger import Ledger, RunLock
     from .registry import fingerprint, importable
 
-    config = _absolute(around(config) if "space" not in (objects or {}) else config)
+    config = _absolute(around(config, fixed="space" in (objects or {})))
     # the number of threads changes the last digits of results, so it is a setting of the run, not of the day
     config = config.model_copy(update={"threads": config.threads or threads_of(config)})
     plan = resolve(config, objects or {})
@@ -197,7 +229,8 @@ def _new_folder(out: str | Path | None, config: Config) -> Path:
             _refuse_a_run(folder)
             folder.mkdir(parents=True, exist_ok=True)
             return folder
-        stem = f"{date.today()}-{_word(config.space.name)}-{_word(config.strategy.name)}"
+        strategy = _word(config.strategy.name) if config.trials else "train"
+        stem = f"{date.today()}-{_word(config.space.name)}-{strategy}"
         for count in itertools.count(1):
             folder = Path("runs") / f"{stem}-{count}"
             try:

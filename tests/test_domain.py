@@ -278,11 +278,16 @@ def test_a_cell_space_counts_the_kinds_of_cell_that_it_stacks(layers: int, nodes
     assert domain.size == math.prod(math.comb(n, 2) * 64 for n in range(2, 2 + nodes)) ** kinds
 
 
-@pytest.mark.parametrize(("stages", "layers", "widths"), [(1, 1, (8,)), (2, 3, (16, 32)), (3, 5, (4, 8, 16))])
+@pytest.mark.parametrize(("stages", "layers", "widths"), [(1, 1, (8, 16)), (2, 3, (16, 32)), (3, 5, (4, 8, 16))])
 def test_a_chain_has_its_closed_form(stages: int, layers: int, widths: tuple[int, ...]) -> None:
-    """Each stage has 1 … L layers, each layer one of 6 operations and w widths: (Σ_d (6w)^d)^stages."""
+    """A layer has a width and one of 4 convolutions of 4 kernels, 5 normalisations, 7 activations, 2 dropouts, or one
+    of 3 other operations; a stage has 1 … L layers, those behind the first also one of 3 reductions; the head is one of
+    2, with no fully connected layer or one of 2 widths, 7 activations, 2 dropouts."""
+    layer = len(widths) * (4 * 4 * 5 * 7 * 2 + 3)
+    stage = sum(layer**d for d in range(1, layers + 1))
+    head = 2 * (1 + 2 * 7 * 2)
     domain = ChainSpace(stages=stages, layers=layers, widths=widths).domain(TinyTask())
-    assert domain.size == sum((6 * len(widths)) ** d for d in range(1, layers + 1)) ** stages
+    assert domain.size == stage * (3 * stage) ** (stages - 1) * head
 
 
 def test_thousands_of_decisions_are_counted_and_sampled() -> None:

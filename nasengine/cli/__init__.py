@@ -16,7 +16,7 @@ import typer
 
 from .. import __version__
 from ..errors import Interrupted, NasError
-from . import draw, export, grafana, list, report, resume, run, serve, show, watch
+from . import draw, export, grafana, list, report, resume, run, serve, show, train, watch
 
 # the root of click's errors, which typer does not export
 CLICK_ERROR: type[Any] = cast(type[Any], typer.BadParameter.__mro__[2])
@@ -34,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("train")(train.train)
 app.command("resume")(resume.resume)
 app.command("watch")(watch.watch)
 app.command("show")(show.show)

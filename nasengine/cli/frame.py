@@ -11,17 +11,12 @@ from ..config import PluginChoice
 from ..trial import Learn, Trial
 from .chart import chart
 from .tally import Tally
-from .text import brief, curve, metric
+from .text import brief, curve, metric, phase_of
 
 if TYPE_CHECKING:
     from .tally import Progress, Working
 
 STYLES = {"done": "", "pruned": "dim", "failed": "red", "out_of_memory": "red", "timed_out": "red"}
-PHASES = {
-    "search": "searching",
-    "final": "training what was found, and random architectures by the same recipe",
-    "finished": "finished",
-}
 
 
 def frame(tally: Tally, width: int, height: int) -> list[Text]:
@@ -51,7 +46,7 @@ def _head(tally: Tally, width: int) -> list[Text]:
         what = f"failed: {failure}" if failure else "interrupted: nobody works on it"
         phase = Text(f"{what}; go on: nas resume {tally.run.folder}", style="red" if failure else "yellow")
     else:
-        phase = Text(PHASES[tally.phase], style="green" if tally.phase == "finished" else "cyan")
+        phase = Text(phase_of(tally.phase, tally.run.config), style="green" if tally.phase == "finished" else "cyan")
         if tally.phase != "finished":
             phase.append(f" · {tally.run.folder}", style="dim")
     return [title, phase, _bar(tally.progress, tally.elapsed, width), _best(tally)]

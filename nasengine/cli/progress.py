@@ -12,9 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from ..plan import Observer, Plan
 from ..run import Run
 from ..trial import Learn, Report, Request, Trial
-from .text import duration, metric
+from .text import duration, metric, parts_of, phase_of
 
-PHASES = {"search": "searching", "final": "training what was found, and random architectures by the same recipe"}
 BARS = 6
 """How many running trials have a bar of their own."""
 
@@ -38,8 +37,7 @@ class Lines(Observer):
         self.objective = plan.objectives[0]
         self.metric = self.objective.metric
         self.restarts = int(getattr(plan.strategy, "restarts", 1))
-        parts = (plan.space, plan.strategy, plan.evaluator, plan.task)
-        names = " · ".join(part.known_as for part in parts)
+        names = " · ".join(parts_of(plan.config))
         self.say(f"{names} · seed {plan.config.seed} · {folder}")
         if plan.task.found:
             self.say(plan.task.found)
@@ -48,7 +46,7 @@ class Lines(Observer):
         self.say(text)
 
     def began(self, phase: str) -> None:
-        self.say(PHASES[phase])
+        self.say(phase_of(phase, self.plan.config))
 
     def started(self, number: int, request: Request) -> None:
         self.requests[number] = request
@@ -58,6 +56,9 @@ class Lines(Observer):
         if isinstance(request, Learn):
             of = f"/{report.epochs}" if report.epochs else ""
             self.say(f"{self.learning(request)}, epoch {report.epoch}{of}: {described(report.metrics)}")
+        elif self.plan.config.trials == 0:
+            of = f"/{report.epochs}" if report.epochs else ""
+            self.say(f"epoch {report.epoch}{of}: {described(report.metrics)}")
 
     def lost(self, number: int, error: str) -> None:
         self.say(f"trial {number}: its worker was lost ({error}); it runs again")
@@ -78,7 +79,9 @@ class Lines(Observer):
 
     def line(self, trial: Trial) -> str:
         """One trial in one line."""
-        what = {"final": "found", "baseline": "random"}.get(trial.purpose, f"trial {trial.number}")
+        what = {"final": "found" if self.plan.config.trials else "trained", "baseline": "random"}.get(
+            trial.purpose, f"trial {trial.number}"
+        )
         if isinstance(trial.request, Learn):
             what = f"trial {trial.number} ({self.learning(trial.request)})"
         self.compare(trial)

@@ -48,12 +48,12 @@ def _run(folder: str) -> Run:
 
 def _overview(run: Run, every: bool) -> dict[str, Any]:
     from ..plan import rank
-    from .text import curve, duration, metric, result
+    from .text import curve, duration, metric, parts_of, result
 
     rows = run.rows()
     summary = {**run.summary(), "trials": rows}
     config = run.config
-    parts = " · ".join(choice.name for choice in (config.space, config.strategy, config.evaluator, config.task))
+    parts = " · ".join(parts_of(config))
     state = (
         "finished"
         if run.finished

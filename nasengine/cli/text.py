@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import get_args
 
+from ..config import Config
 from ..run import Run
 from ..trial import State
 from ..wording import duration, figures, gain, is_fraction, judged_on, metric
@@ -28,11 +29,28 @@ def curve(values: Sequence[float]) -> str:
     return "".join(BARS[round((value - low) / step)] for value in values)
 
 
+def parts_of(config: Config) -> list[str]:
+    """Space, strategy (for a training alone, what is trained), evaluator and task, by name."""
+    given = config.start_from[0] if config.start_from else ""
+    middle = config.strategy.name if config.trials else given if isinstance(given, str) else "an architecture"
+    return [config.space.name, middle, config.evaluator.name, config.task.name]
+
+
+def phase_of(phase: str, config: Config) -> str:
+    """What the run is doing, for people."""
+    if phase != "final":
+        return "searching" if phase == "search" else phase
+    if config.trials == 0:
+        return "training"
+    return "training what was found" + (", and random architectures by the same recipe" if config.baseline else "")
+
+
 def result(run: Run) -> str:
     """The end of a run, for a terminal."""
     best = run.best
     architecture = best.architecture
-    lines = ["", f"Architecture found ({architecture.short if architecture else '?'}):"]
+    how = "found" if run.config.trials else "trained"
+    lines = ["", f"Architecture {how} ({architecture.short if architecture else '?'}):"]
     if architecture is not None:
         lines += [f"  {line}" for line in run.describe(architecture).splitlines()]
     lines.append("")

@@ -97,7 +97,11 @@ class ChainNetwork:
         if space.padding == "valid":
             self.size = [side - space.kernels[0] + 1 for side in self.size]
             if min(self.size) < 1:
-                raise SpaceError(f"the chain's images have no pixel left after {name}; use fewer stages, or pad them")
+                size = "×".join(map(str, self.input_shape[1:]))
+                raise SpaceError(
+                    f"images of {size} have no pixel left after {name} of the chain, whose convolutions do not pad; use "
+                    f"larger images, fewer stages, or padding=same"
+                )
         self.channels = join(widths) if space.dense else widths[-1]
         return [*parts, Stage(layers, widths, space.dense)]
 
