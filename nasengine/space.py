@@ -82,8 +82,8 @@ class SearchSpace(Plugin, ABC):
         """The architecture as an acyclic graph for drawing; here: its picks in a row.
 
         Nodes carry a `label`. They may carry a `group` (those of one group, such as an operation, get one colour) and,
-        if all do, a `part` (parts, such as the cells of a cell space, are drawn one below the other under their names).
-        An edge may carry a `label`, the operation that it is.
+        if all do, a `part` (parts, such as the cells of a cell space, are drawn under their names, side by side where
+        they fit). An edge may carry a `label`, the operation that it is. A label may have up to four lines.
         """
         return picks_in_a_row(architecture)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -19,7 +20,7 @@ Point: TypeAlias = tuple[float, float]
 
 FONT = 9.0  # points
 PAD = 0.07  # inches, on each side of a text
-LONGEST = 32  # characters of a label
+LONGEST = 64  # characters of a line of a label
 WIDEST = 7.2  # inches; a longer row is broken where the edges that pass come from one node
 SHORTEST = 0.4  # of that: a row that another follows is not shorter
 UNBROKEN = 11.4  # inches; an even longer row is broken where several edges pass, up to so many:
@@ -165,7 +166,7 @@ class Part:
         edge, line = (colour, 1.4) if colour else (GREY, 0.9)
         face = tint(colour) if colour else fill
         corner = (x - width / 2, y - height / 2)
-        axes.add_patch(
+        axes.add_artist(
             FancyBboxPatch(
                 corner, width, height, boxstyle=style, facecolor=face, edgecolor=edge, linewidth=line, zorder=3
             )
@@ -205,7 +206,7 @@ class Part:
                 codes += [Path.CURVE4] * 3
         if stub:
             straight(way[-1], end)
-        axes.add_patch(
+        axes.add_artist(
             FancyArrowPatch(
                 path=Path(points, codes), arrowstyle="-|>,head_length=3.6,head_width=2", color=colour, linewidth=width,
                 shrinkA=0, shrinkB=0, zorder=2, capstyle="butt", joinstyle="round",
@@ -249,6 +250,7 @@ def shortened(text: Any) -> str:
     return "\n".join(line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…" for line in lines)
 
 
+@cache
 def extent(text: str, size: float = FONT) -> tuple[float, float]:
     """Width and height of a text in inches."""
     from matplotlib.font_manager import FontProperties
