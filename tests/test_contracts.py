@@ -18,7 +18,9 @@ from nasengine.evaluators.train import Train
 from nasengine.registry import installed
 from nasengine.search_spaces.cell import CellSpace
 from nasengine.search_spaces.chain import ChainSpace
+from nasengine.search_spaces.mobile import MobileSpace
 from nasengine.search_spaces.nasbench201 import NASBench201Space
+from nasengine.search_spaces.nasbench_macro import NASBenchMacroSpace
 from nasengine.strategies.darts import DARTS
 from nasengine.strategies.evolution import RegularizedEvolution
 from nasengine.strategies.random import RandomSearch
@@ -99,7 +101,8 @@ class TestImages(TaskContract):
 
 
 def test_no_registered_plugin_is_without_a_contract_test() -> None:
-    tested = {CellSpace, ChainSpace, NASBench201Space, RandomSearch, RegularizedEvolution, DARTS, Train, Digits, Images}
+    spaces = {CellSpace, ChainSpace, MobileSpace, NASBench201Space, NASBenchMacroSpace}
+    tested = {*spaces, RandomSearch, RegularizedEvolution, DARTS, Train, Digits, Images}
     kinds = ("space", "strategy", "evaluator", "task")
     registered = {p.target for kind in kinds for p in installed(kind) if p.distribution == "nasengine"}  # type: ignore[arg-type]
     assert registered == {f"{cls.__module__}:{cls.__qualname__}" for cls in tested}
