@@ -8,7 +8,7 @@ reduction cells: they halve the image and double the channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import permutations
 from typing import TYPE_CHECKING
@@ -28,6 +28,38 @@ INPUTS = 2
 PARTS = {"normal": "Normal cell", "reduce": "Reduction cell"}
 Edges = list[tuple[int, str]]
 """A node's incoming edges: (index of the state it comes from, operation); states 0 and 1 are the cell's inputs."""
+
+DARTS_V1: Mapping[str, list[Edges]] = {
+    "normal": [
+        [(0, "sep_conv_3x3"), (1, "sep_conv_3x3")],
+        [(0, "skip_connect"), (1, "sep_conv_3x3")],
+        [(0, "skip_connect"), (1, "sep_conv_3x3")],
+        [(0, "sep_conv_3x3"), (2, "skip_connect")],
+    ],
+    "reduce": [
+        [(0, "max_pool_3x3"), (1, "max_pool_3x3")],
+        [(0, "max_pool_3x3"), (2, "skip_connect")],
+        [(0, "max_pool_3x3"), (2, "skip_connect")],
+        [(0, "avg_pool_3x3"), (2, "skip_connect")],
+    ],
+}
+"""What the authors' first-order search found, as released with their code."""
+
+DARTS_V2: Mapping[str, list[Edges]] = {
+    "normal": [
+        [(0, "sep_conv_3x3"), (1, "sep_conv_3x3")],
+        [(0, "sep_conv_3x3"), (1, "sep_conv_3x3")],
+        [(0, "skip_connect"), (1, "sep_conv_3x3")],
+        [(0, "skip_connect"), (2, "dil_conv_3x3")],
+    ],
+    "reduce": [
+        [(0, "max_pool_3x3"), (1, "max_pool_3x3")],
+        [(1, "max_pool_3x3"), (2, "skip_connect")],
+        [(0, "max_pool_3x3"), (2, "skip_connect")],
+        [(1, "max_pool_3x3"), (2, "skip_connect")],
+    ],
+}
+"""What their second-order search found: figures 4 and 5."""
 
 
 class Cell(nn.Module):
@@ -67,11 +99,11 @@ def _edge(choose: Chooser, node: str, source: int, channels: int, reduces: bool)
 class CellNetwork(nn.Module):
     """Stem, cells, classifier: (N, C, H, W) → (N, classes)."""
 
-    def __init__(self, stem: nn.Module, cells: list[Cell], channels: int, classes: int) -> None:
+    def __init__(self, stem: nn.Module, cells: Sequence[nn.Module], head: nn.Module) -> None:
         super().__init__()
         self.stem = stem
         self.cells = nn.ModuleList(cells)
-        self.head = Classifier(channels, classes)
+        self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
         before_last = last = self.stem(images)
@@ -95,6 +127,18 @@ class CellSpace(SearchSpace):
                 raise ConfigError(f"the space 'cell' has {name} = {value}; expected at least 1")
         self.layers, self.channels, self.nodes = layers, channels, nodes
 
+    @classmethod
+    def references(cls) -> Mapping[str, Architecture]:
+        """The cells that the authors found, in the network that they trained on CIFAR-10 (section 3.2).
+
+        Without its auxiliary head, and with pooling normalised as in their search.
+        """
+        found = {}
+        for name, cells in (("darts_v1", DARTS_V1), ("darts_v2", DARTS_V2)):
+            picks = {**_picks("normal", cells["normal"]), **_picks("reduce", cells["reduce"])}
+            found[name] = Architecture("cell", {"layers": 20, "channels": 36, "nodes": 4}, picks)
+        return found
+
     def build(self, choose: Chooser, task: Task) -> nn.Module:
         small = max(task.input_shape[1:]) <= 16
         layers = self.layers or (3 if small else 8)
@@ -108,7 +152,7 @@ class CellSpace(SearchSpace):
             channels *= 2 if reduces else 1
             cells.append(Cell(choose, self.nodes, before, channels, reduces, reduced_before))
             before, reduced_before = (before[1], self.nodes * channels), reduces
-        return CellNetwork(stem, cells, before[1], task.classes)
+        return CellNetwork(stem, cells, Classifier(before[1], task.classes))
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """The smallest description among all orders of each cell's nodes: isomorphic cells have one."""

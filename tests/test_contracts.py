@@ -21,6 +21,7 @@ from nasengine.search_spaces.chain import ChainSpace
 from nasengine.search_spaces.mobile import MobileSpace
 from nasengine.search_spaces.nasbench201 import NASBench201Space
 from nasengine.search_spaces.nasbench_macro import NASBenchMacroSpace
+from nasengine.search_spaces.nasnet import NASNetSpace
 from nasengine.strategies.darts import DARTS
 from nasengine.strategies.evolution import RegularizedEvolution
 from nasengine.strategies.random import RandomSearch
@@ -101,7 +102,7 @@ class TestImages(TaskContract):
 
 
 def test_no_registered_plugin_is_without_a_contract_test() -> None:
-    spaces = {CellSpace, ChainSpace, MobileSpace, NASBench201Space, NASBenchMacroSpace}
+    spaces = {CellSpace, ChainSpace, MobileSpace, NASBench201Space, NASBenchMacroSpace, NASNetSpace}
     tested = {*spaces, RandomSearch, RegularizedEvolution, DARTS, Train, Digits, Images}
     kinds = ("space", "strategy", "evaluator", "task")
     registered = {p.target for kind in kinds for p in installed(kind) if p.distribution == "nasengine"}  # type: ignore[arg-type]

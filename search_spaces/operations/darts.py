@@ -69,12 +69,13 @@ def skip(channels: int, stride: int) -> nn.Module:
 
 
 def max_pool(channels: int, stride: int) -> nn.Sequential:
-    """As in the authors' code, pooling is followed by batch normalisation."""
-    return nn.Sequential(nn.MaxPool2d(3, stride, 1), nn.BatchNorm2d(channels))
+    """Followed by batch normalisation without parameters, as in the authors' search; their final network has none."""
+    return nn.Sequential(nn.MaxPool2d(3, stride, 1), nn.BatchNorm2d(channels, affine=False))
 
 
 def average_pool(channels: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(nn.AvgPool2d(3, stride, 1, count_include_pad=False), nn.BatchNorm2d(channels))
+    pool = nn.AvgPool2d(3, stride, 1, count_include_pad=False)
+    return nn.Sequential(pool, nn.BatchNorm2d(channels, affine=False))
 
 
 OPERATIONS: dict[str, Callable[[int, int], nn.Module]] = {
