@@ -100,7 +100,7 @@ class Domain:
 
     `canonical` maps isomorphic architectures to one of them; the space supplies it. So does it `violation`: how far an
     architecture is from being allowed, 0 where it is. Only allowed ones are sampled, found by mutation or crossover,
-    enumerated and decoded. `count` is their number, where it is known.
+    enumerated and decoded. `count` gives their number, or None where it is that of the decisions.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Domain:
         decisions: Sequence[Decision],
         canonical: Callable[[Architecture], Architecture] = lambda architecture: architecture,
         violation: Callable[[Architecture], float] | None = None,
-        count: int | None = None,
+        count: Callable[[], int | None] = lambda: None,
     ) -> None:
         self.space = space
         self.options = Architecture(space, options, {}).options
@@ -128,7 +128,8 @@ class Domain:
     def size(self) -> int:
         """The exact number of architectures, conditions and the space's own rules respected, isomorphic ones counted
         apart. A run's constraints are not considered."""
-        return self._diagram.count if self._count is None else self._count
+        known = self._count()
+        return self._diagram.count if known is None else known
 
     def allows(self, architecture: Architecture) -> bool:
         return self.violation is None or self.violation(architecture) == 0

@@ -149,7 +149,7 @@ class SearchSpace(Plugin, ABC):
             excess, own = Costs(self, task).violation(self.constraints), self.violation
             violation = lambda architecture: own(architecture) or excess(architecture)  # noqa: E731
         settings = self.recorded_settings()
-        return Domain(self.known_as, settings, decisions, self.canonical, violation, self.count())
+        return Domain(self.known_as, settings, decisions, self.canonical, violation, self.count)
 
 
 def picks_in_a_row(architecture: Architecture) -> nx.DiGraph:

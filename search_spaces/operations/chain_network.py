@@ -99,8 +99,8 @@ class ChainNetwork:
             if min(self.size) < 1:
                 size = "×".join(map(str, self.input_shape[1:]))
                 raise SpaceError(
-                    f"images of {size} have no pixel left after {name} of the chain, whose convolutions do not pad; use "
-                    f"larger images, fewer stages, or padding=same"
+                    f"images of {size} have no pixel left after {name} of the chain, whose convolutions do not pad; "
+                    f"use larger images, fewer stages, or padding=same"
                 )
         self.channels = join(widths) if space.dense else widths[-1]
         return [*parts, Stage(layers, widths, space.dense)]

@@ -46,7 +46,7 @@ class Picked:
         around = [self.architecture.picks.get(f"{self.name}.{what}") for what in ("norm", "activation", "dropout")]
         shown = [str(pick) for pick in around[:2] if pick not in (None, "none")]
         shown += [f"dropout {around[2]}"] if around[2] not in (None, "none") else []
-        return ", ".join([f"{SHORT[operation]} {kernel}×{kernel}", self.of("width"), *shown])
+        return ", ".join([f"{SHORT[operation]} {kernel}×{kernel}, {self.of('width')}", *shown])
 
     def ways(self) -> Iterator[tuple[int, str]]:
         """Shortcuts and joins: (index of the state that they come from, what they are)."""
@@ -119,9 +119,11 @@ def graph(architecture: Architecture) -> nx.DiGraph:
         states = [last]
         for layer in layers:
             stride = ", stride 2" if reduction == "stride" and len(states) == 1 else ""
-            then(layer.name, layer.label + stride, layer.of("operation"))
+            convolution, _, rest = (layer.label + stride).partition(", ")
+            width, _, around = rest.partition(", ")
+            then(layer.name, f"{convolution}, {width}" + (f"\n{around}" if around else ""), layer.of("operation"))
             for source, kind in layer.ways():
-                drawn.add_edge(states[source], last, label=kind)
+                drawn.add_edge(states[source], last, **({} if kind == "join" else {"label": kind}))
             states.append(last)
     for index, text in enumerate(head(architecture).split(", ")):
         then(f"head {index}", text)

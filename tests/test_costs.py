@@ -1,0 +1,164 @@
+"""What architectures cost before they are trained, and constraints on it."""
+
+# the rooms are seen by mypy as folders, not under their import names, so what comes from them is Any here
+# mypy: disable-error-code="no-any-return"
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import nasengine
+from nasengine import Architecture, ArchitectureError, Chooser, ConfigError, SearchSpace, Task
+from nasengine.cost import Constraint, Costs, flops, parameters
+from nasengine.testing import TinySpace, TinyTask
+
+CHEAP = f"{Path(__file__).parent / 'parts' / 'cheap.py'}:Cheap"
+
+
+class Wide(SearchSpace):
+    """One hidden layer of 1 to 64 units behind 16 inputs and before 2 classes: 19 w + 2 parameters."""
+
+    def build(self, choose: Chooser, task: Task) -> nn.Module:
+        width = choose.value("width", tuple(range(1, 65)))
+        activation = choose.one("activation", {"relu": nn.ReLU, "tanh": nn.Tanh})
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, width), activation, nn.Linear(width, task.classes))
+
+
+def wide(*constraints: str) -> Wide:
+    space = Wide()
+    space.constraints = tuple(map(Constraint.parse, constraints))
+    return space
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "sign", "limit"),
+    [
+        ("parameters<=1e6", "parameters", "<=", 1e6),
+        ("flops <= 300M", "flops", "<=", 3e8),
+        ("parameters>=2.5k", "parameters", ">=", 2500),
+    ],
+)
+def test_a_constraint_is_read(text: str, metric: str, sign: str, limit: float) -> None:
+    assert Constraint.parse(text) == Constraint(metric, sign, limit)  # type: ignore[arg-type]
+    assert Constraint.parse(str(Constraint.parse(text))) == Constraint.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("parameters<1e6", "is no constraint; expected one like parameters<=1e6"),
+        ("params<=1e6", "'params' cannot be constrained; expected parameters or flops"),
+        ("flops<=0", "expected a positive number"),
+        ("flops<=1.2.3", "is no number"),
+    ],
+)
+def test_a_constraint_that_cannot_be_read_is_refused_in_a_sentence(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Constraint.parse(text)
+
+
+def test_flops_of_known_layers() -> None:
+    """Two operations for each multiplication: a convolution's k² · C_in · C_out · H · W, a linear layer's in · out."""
+    model = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Flatten(), nn.Linear(48, 2))
+    assert flops(model, TinyTask()) == 2 * (9 * 1 * 3 * 16) + 2 * (48 * 2)
+    assert parameters(model) == 27 + 3 + 96 + 2
+
+
+def test_costs_are_counted_without_memory_and_agree_with_the_model() -> None:
+    space, task = TinySpace(), TinyTask()
+    costs = Costs(space, task)
+    for architecture in [space.domain(task).sample(np.random.default_rng(seed)) for seed in range(5)]:
+        model = space.model(architecture, task)
+        assert costs.of(architecture, "parameters") == parameters(model)
+        assert costs.of(architecture, "flops") == flops(model, task)
+
+
+def test_only_what_meets_the_constraints_is_sampled_mutated_crossed_enumerated_and_decoded() -> None:
+    space, task, rng = wide("parameters<=200", "parameters>=60"), TinyTask(), np.random.default_rng(0)
+    domain = space.domain(task)
+
+    def meets(architecture: Architecture) -> bool:
+        return 60 <= 19 * int(architecture.picks["width"]) + 2 <= 200  # type: ignore[arg-type]
+
+    drawn = [domain.sample(rng) for _ in range(300)]
+    assert all(map(meets, drawn))
+    assert {int(a.picks["width"]) for a in drawn} == set(range(4, 11))  # type: ignore[arg-type]
+    assert all(meets(domain.mutate(architecture, rng)) for architecture in drawn)
+    assert all(meets(domain.crossover(a, b, rng)) for a, b in zip(drawn, reversed(drawn), strict=True))
+    assert all(meets(other) for other in domain.neighbors(drawn[0]))
+    assert len(list(domain.enumerate())) == 7 * 2
+    assert all(meets(domain.decode(rng.normal(size=domain.width))) for _ in range(20))
+    assert meets(domain.complete({"width": 64}))
+    assert domain.complete({"width": 64, "activation": "tanh"}).picks["activation"] == "tanh"
+
+
+def test_sampling_under_a_constraint_stays_uniform() -> None:
+    domain = wide("parameters<=200").domain(TinyTask())
+    rng = np.random.default_rng(0)
+    counts = np.bincount([int(domain.sample(rng).picks["width"]) for _ in range(2000)], minlength=11)[1:]  # type: ignore[arg-type]
+    assert ((counts - 200) ** 2 / 200).sum() < 27.9  # chi-square, 9 degrees of freedom, one in a thousand
+
+
+def test_a_rare_architecture_is_walked_to() -> None:
+    """One of 64 widths: too few for 100 draws to be sure of; nearer is better, so the walk gets there."""
+    domain = wide("parameters<=21", "parameters>=21").domain(TinyTask())
+    for seed in range(10):
+        assert domain.sample(np.random.default_rng(seed)).picks["width"] == 1
+
+
+def test_what_breaks_a_constraint_is_refused_where_a_strategy_asks_for_it() -> None:
+    space = wide("parameters<=200")
+    domain = space.domain(TinyTask())
+    with pytest.raises(ArchitectureError, match="breaks a rule or constraint"):
+        domain.validate(wide().domain(TinyTask()).complete({"width": 64}))
+
+
+def test_the_supernet_derives_only_what_meets_the_constraints() -> None:
+    supernet_domain = TinySpace().supernet(TinyTask()).domain
+    assert supernet_domain.violation is None
+    space = TinySpace()
+    space.constraints = (Constraint.parse("parameters<=100"),)
+    domain = space.supernet(TinyTask()).domain
+    derived = domain.complete({"width": 4, "edge.a": "conv", "edge.b": "conv", "repeated": "conv", "depth": 2})
+    assert Costs(space, TinyTask()).of(derived, "parameters") <= 100
+
+
+def test_an_impossible_constraint_says_what_the_smallest_is(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"the smallest that was found has 21 parameters"):
+        nasengine.search(Wide(), "random", TinyTask(), CHEAP, constraints="parameters<=20", out=tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"the largest that was found has 1,218 parameters"):
+        nasengine.search(Wide(), "random", TinyTask(), CHEAP, constraints="parameters>=5k", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("strategy", ["random", "evolution:population=3,sample=2"])
+def test_a_search_keeps_to_its_constraints(strategy: str, tmp_path: Path) -> None:
+    run = nasengine.search(
+        TinySpace(), strategy, TinyTask(), "train:epochs=1", trials=6, baseline=2, out=tmp_path / "run",
+        constraints=["parameters<=200", "flops<=10k"],
+    )  # fmt: skip
+    trained = [trial.metrics for trial in run.all_trials if trial.metrics]
+    assert len(trained) >= 3
+    assert all(metrics["parameters"] <= 200 for metrics in trained)
+
+
+def test_darts_keeps_to_its_constraints(tmp_path: Path) -> None:
+    run = nasengine.search(
+        TinySpace(), "darts:epochs=1", TinyTask(), "train:epochs=1", baseline=0, out=tmp_path / "run",
+        constraints="parameters<=60",
+    )  # fmt: skip
+    assert run.best.metrics["parameters"] <= 60
+
+
+def test_torch_counts_on_meta_what_it_counts_on_the_cpu() -> None:
+    with torch.device("meta"):
+        model = nasengine.build("lenet5", (1, 28, 28), 10)
+    shapes = nasengine.Shapes((1, 28, 28), 10)
+    assert flops(model, shapes) == flops(nasengine.build("lenet5", (1, 28, 28), 10), shapes)
+    by_hand = 25 * 6 * 24 * 24 + 25 * 6 * 16 * 8 * 8 + 256 * 120 + 120 * 84 + 84 * 10
+    assert flops(model, shapes) == 2 * by_hand
