@@ -49,7 +49,7 @@ class MobileSpace(SearchSpace):
 
     Options:
         widths: for each stage, the numbers of channels that it may have: [[16, 24], [32, 40]] for two stages. By
-            default two stages for images up to 16×16, else five of MobileNetV3's widths and 3/4 of these.
+            default two stages for images up to 16×16, else five with MobileNetV3's widths and narrower ones.
         layers: the largest depth of all stages, or of each; by default 2 for images up to 16×16, else 4.
         strides: of each stage; by default 1, 2 for images up to 16×16, else 2, 2, 2, 1, 2, and 1 for what follows.
         expansions: for all stages, [3, 6], or for each, [[1], [3, 6]].

@@ -1,9 +1,9 @@
 """The space of NAS-Bench-Macro: eight layers, each one of three blocks; small enough that all of it was trained.
 
-Su, Huang, Li, You, Wang, Qian, Zhang, Xu 2021, "Prioritized Architecture Sampling with Monto-Carlo Tree Search", CVPR:
-section 5. Each layer is an identity, or an inverted residual block of expansion 3 and kernel 3, or of expansion 6 and
-kernel 5: 3⁸ = 6,561 networks for CIFAR-10. Three stages of 2, 3 and 3 layers; the first layer of each halves the image
-and doubles the channels, where an identity is a 1×1 convolution with normalisation.
+Su, Huang, Li, You, Wang, Qian, Zhang, Xu 2021, "Prioritized Architecture Sampling with Monto-Carlo Tree Search", CVPR,
+and the code that its authors trained with. Each layer is an identity, or an inverted residual block of expansion 3 and
+kernel 3, or of expansion 6 and kernel 5: 3⁸ = 6,561 networks for CIFAR-10. Three stages of 2, 3 and 3 layers; the first
+layer of each halves the image and doubles the channels, where an identity is a 1×1 convolution with normalisation.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class NASBenchMacroSpace(SearchSpace):
         return nn.Sequential(*parts, convolution(channels, head, 1, 1, "relu"), Classifier(head, task.classes))
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        """Identities last in their stage, as the benchmark's authors do: 3,969 of the 6,561 networks are different.
+        """Identities last in their stage, as the authors' code has them: 3,969 of the 6,561 networks are different.
 
         But for the layer that halves the image, where an identity computes something.
         """

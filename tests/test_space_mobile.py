@@ -36,7 +36,7 @@ class TestMobileSpace(SpaceContract):
 
 
 class TestMobileSpaceWithoutExpansion(SpaceContract):
-    """Small enough to be enumerated: 40 architectures, one of them in three stages of stride 2."""
+    """Small enough to be enumerated: 40 architectures."""
 
     def make(self) -> SearchSpace:
         return MobileSpace(
