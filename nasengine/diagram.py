@@ -138,16 +138,19 @@ def _groups(problem: Problem) -> Iterator[Problem]:
 def _after(problem: Problem, decision: Decision, pick: Pick) -> Problem:
     """What is left to decide once `pick` was made: conditions met are struck out, decisions out of reach dropped."""
     left: Problem = {}
+    known: dict[frozenset[Path], frozenset[Path]] = {}
     for name, when in problem.items():
         if name == decision.name:
             continue
-        paths = {
-            tuple(step for step in path if step[0] != decision.name)
-            for path in when
-            if all(decision.includes(pick, option) for other, option in path if other == decision.name)
-        }
-        if paths:
-            left[name] = frozenset({()}) if () in paths else frozenset(paths)
+        if when not in known:  # many decisions are met in the same places
+            paths = {
+                tuple(step for step in path if step[0] != decision.name)
+                for path in when
+                if all(decision.includes(pick, option) for other, option in path if other == decision.name)
+            }
+            known[when] = frozenset({()}) if () in paths else frozenset(paths)
+        if known[when]:
+            left[name] = known[when]
     return left
 
 
@@ -157,6 +160,9 @@ def _below(rng: np.random.Generator, bound: int) -> int:
         return int(rng.integers(bound))
     bits = bound.bit_length()
     while True:  # each try succeeds with probability over a half
-        value = int.from_bytes(rng.bytes((bits + 7) // 8), "little") & ((1 << bits) - 1)
+        value = 0
+        for _ in range(0, bits, 62):
+            value = value << 62 | int(rng.integers(1 << 62))
+        value >>= -bits % 62
         if value < bound:
             return value

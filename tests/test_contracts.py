@@ -18,6 +18,7 @@ from nasengine.evaluators.train import Train
 from nasengine.registry import installed
 from nasengine.search_spaces.cell import CellSpace
 from nasengine.search_spaces.chain import ChainSpace
+from nasengine.search_spaces.hierarchical import HierarchicalSpace
 from nasengine.search_spaces.mobile import MobileSpace
 from nasengine.search_spaces.nasbench201 import NASBench201Space
 from nasengine.search_spaces.nasbench_macro import NASBenchMacroSpace
@@ -102,7 +103,15 @@ class TestImages(TaskContract):
 
 
 def test_no_registered_plugin_is_without_a_contract_test() -> None:
-    spaces = {CellSpace, ChainSpace, MobileSpace, NASBench201Space, NASBenchMacroSpace, NASNetSpace}
+    spaces = {
+        CellSpace,
+        ChainSpace,
+        HierarchicalSpace,
+        MobileSpace,
+        NASBench201Space,
+        NASBenchMacroSpace,
+        NASNetSpace,
+    }
     tested = {*spaces, RandomSearch, RegularizedEvolution, DARTS, Train, Digits, Images}
     kinds = ("space", "strategy", "evaluator", "task")
     registered = {p.target for kind in kinds for p in installed(kind) if p.distribution == "nasengine"}  # type: ignore[arg-type]
