@@ -78,7 +78,7 @@ def closed_form(motifs: int, edges: int, top: int, options: int) -> int:
 
 
 def test_the_default_space_is_the_papers() -> None:
-    """Six primitives, six motifs of 4 nodes, one of 5 (section 4.1)."""
+    """Six primitives, six motifs of 4 nodes, one of 5."""
     domain = HierarchicalSpace().domain(CIFAR())
     assert len(domain.decisions) == 6 * 6 + 10
     assert domain.decisions["level2.motif3.edge0-2"].options == ("none", *OPERATIONS)

@@ -80,7 +80,7 @@ def test_every_cell_of_the_benchmark_is_read_and_written_as_it_is() -> None:
 
 @needs_table
 def test_the_reference_is_the_benchmarks_resnet() -> None:
-    """The paper's table 5 has 93.97 % and 70.86 % for it; the table's means over the seeds are within 0.1 of that."""
+    """The paper has 93.97 % and 70.86 % for its ResNet; the table's means over the seeds are within 0.1 of that."""
     text = NASBench201Space.references()["nasbench201_resnet"].to_nasbench201()
     row = next(row for row in table() if row["arch_str"] == text)
     assert float(row["c10_test_ep200"]) == pytest.approx(93.97, abs=0.1)
