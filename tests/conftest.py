@@ -71,8 +71,8 @@ WARM = Path(__file__).parent / "parts" / "warm.py"
 SUBREAPER = 36
 """PR_SET_CHILD_SUBREAPER of prctl(2): orphans of our children become our children, whom we can wait for."""
 
-PROGRAMS = {"nasengine": "nas", "pytest": "pytest"}
-"""What can be warm: modules that are run, and their commands."""
+WARM_COMMANDS = ("nas", "pytest")
+"""What a shell finds warm."""
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +84,7 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         listener.listen()
         handle = listener.fileno()
         process = subprocess.Popen([sys.executable, str(WARM), str(handle)], stdin=subprocess.PIPE, pass_fds=[handle])
-    for name in PROGRAMS.values():
+    for name in WARM_COMMANDS:
         command = [sys.executable, "-IS", WARM, path, Path(sysconfig.get_path("scripts"), name)]
         path.with_name(name).write_text(f'#!/bin/sh\nexec {shlex.join(map(str, command))} "$@"\n')
         path.with_name(name).chmod(0o755)
@@ -93,7 +93,7 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 class Warm(subprocess.Popen[Any]):
-    """A process as ever; but `python -m nasengine` is a fork of the process that listens at `path`.
+    """A process as ever; but this Python with a module, a file or `-c` is a fork of the process that `path` leads to.
 
     It differs from a fresh one in that what it imports is there already, and hashes as in all other forks.
     """
@@ -104,7 +104,7 @@ class Warm(subprocess.Popen[Any]):
         really = super()._execute_child  # type: ignore[misc]
         asked = inspect.signature(really).bind(*given).arguments
         program, *arguments = asked["args"] if isinstance(asked["args"], list) else [asked["args"]]
-        if program != sys.executable or arguments[0] != "-m" or arguments[1] not in PROGRAMS:
+        if program != sys.executable or (arguments[0].startswith("-") and arguments[0] not in ("-m", "-c")):
             really(*given)
             return
         request = {
@@ -126,11 +126,11 @@ class Warm(subprocess.Popen[Any]):
 
 
 @pytest.fixture
-def warm_nas(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spares `nas` its imports in a test that does not ask for them: each is a process, but forked from a warm one.
+def warm_python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares the Pythons of a test their imports, where it does not ask for these: each is forked from a warm process.
 
-    Both `python -m nasengine` by subprocess and `nas` by a shell; pytest, too, where it tests plugins. Not where a
-    fresh process may make a difference: start-up, closed streams, nothing shared with the process before.
+    Both what subprocess starts by `sys.executable` and `nas` by a shell. Not where a fresh process may make a
+    difference: start-up, closed streams, nothing shared with the process before.
     """
     if sys.platform == "linux":
         path = request.getfixturevalue("_warm")

@@ -68,6 +68,7 @@ def test_training_is_compared_with_a_loader_on_two_networks() -> None:
         assert row["batches from"] != sources[0] or numbers(row["time, × memory"]) == [1.0]
 
 
+@pytest.mark.usefixtures("warm_python")
 @pytest.mark.parametrize("form", [pytest.param("text", marks=pytest.mark.slow), "markdown"])
 def test_the_loop_is_compared_with_optuna_and_with_what_the_disk_asks(form: str) -> None:
     output = printed("loop_throughput", *(["--markdown"] if form == "markdown" else []))
@@ -98,6 +99,7 @@ def test_start_up_is_compared_with_torch() -> None:
         assert positive(row["time, × import torch"])
 
 
+@pytest.mark.usefixtures("warm_python")
 def test_a_search_is_compared_with_random_networks() -> None:
     output = printed("digits_search", "--markdown")
     assert says_how_it_was_measured(output)
@@ -152,6 +154,7 @@ def test_orchestration_is_measured_in_four_sections() -> None:
     assert numbers(best)[0] > 0
 
 
+@pytest.mark.usefixtures("warm_python")
 def test_sections_of_orchestration_are_chosen_by_name() -> None:
     output = printed("orchestration", "--markdown", "--only", "driver")
     assert re.findall(r"^#### (\w+)", output, re.MULTILINE) == ["Driver"]

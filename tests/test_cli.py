@@ -267,7 +267,7 @@ def launch(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )  # fmt: skip
-@pytest.mark.usefixtures("warm_nas")
+@pytest.mark.usefixtures("warm_python")
 def test_a_signal_keeps_everything_and_says_how_to_go_on(sent: signal.Signals, code: int, tmp_path: Path) -> None:
     process = launch(
         tmp_path, "run", "--space", CHAIN, "--strategy", "random", "--evaluator", f"{STEPWISE}:seconds=0.1",
@@ -329,7 +329,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.usefixtures("warm_nas")
+@pytest.mark.usefixtures("warm_python")
 def test_twenty_processes_on_one_run_have_one_owner(tmp_path: Path) -> None:
     owner = launch(
         tmp_path, "run", "--space", CHAIN, "--strategy", "random", "--evaluator", f"{STEPWISE}:seconds=0.2",
@@ -346,7 +346,7 @@ def test_twenty_processes_on_one_run_have_one_owner(tmp_path: Path) -> None:
     owner.communicate()
 
 
-@pytest.mark.usefixtures("warm_nas")
+@pytest.mark.usefixtures("warm_python")
 def test_a_full_disk_is_a_sentence_and_nothing_recorded_is_lost(tmp_path: Path) -> None:
     """A limit on the size of files stands for the full disk: both make a write fail part of the way."""
     script = (

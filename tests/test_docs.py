@@ -181,7 +181,7 @@ def shown(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=shown)
-@pytest.mark.usefixtures("folder", "warm_nas")
+@pytest.mark.usefixtures("folder", "warm_python")
 def test_every_block_of_a_page_runs_in_order(page: Path, folder: Path) -> None:
     if not page.exists():
         pytest.skip(f"{shown(page)} is not written yet")

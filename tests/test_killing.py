@@ -85,12 +85,12 @@ def killed(process: subprocess.Popen[bytes], log: Path, before: int, rng: random
     return True
 
 
-@pytest.mark.usefixtures("warm_nas")
+@pytest.mark.usefixtures("warm_python")
 def test_a_search_killed_five_times_is_the_search_it_would_have_been(tmp_path: Path) -> None:
     kill_and_resume(tmp_path, 5, random.Random(0))
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("warm_nas")
+@pytest.mark.usefixtures("warm_python")
 def test_a_search_killed_a_thousand_times_is_the_search_it_would_have_been(tmp_path: Path) -> None:
     kill_and_resume(tmp_path, 1000, random.Random(1))

@@ -131,7 +131,7 @@ def test_the_readme_runs_searches_in_all_three_ways_and_the_tests() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.usefixtures("warm_nas")
+@pytest.mark.usefixtures("warm_python")
 def test_every_command_of_its_readme_works(command: str, hillclimb: Path) -> None:
     program, *arguments = shlex.split(command)
     arguments = {"nas": ["-m", "nasengine", *arguments], "python": arguments}[program]
@@ -143,12 +143,13 @@ def test_every_command_of_its_readme_works(command: str, hillclimb: Path) -> Non
         assert not re.search(r"failed|error|skipped", out)
 
 
+@pytest.mark.usefixtures("warm_python")
 def test_the_python_of_its_readme_works(hillclimb: Path) -> None:
     (block,) = readme("python")
     assert 0 < float(beside(hillclimb / "site", ["-c", block], hillclimb / "source")) <= 1
 
 
-@pytest.mark.usefixtures("warm_nas")
+@pytest.mark.usefixtures("warm_python")
 def test_it_is_listed_and_shown_with_its_distribution_version_and_options(hillclimb: Path, tmp_path: Path) -> None:
     listed = beside(hillclimb / "site", ["-m", "nasengine", "list"], tmp_path)
     assert re.search(r"^strategy +hillclimb +nasengine-hillclimb 0\.1\.0$", listed, re.MULTILINE)

@@ -547,6 +547,7 @@ for use in (
 """
 
 
+@pytest.mark.usefixtures("warm_python")
 def test_a_read_only_folder_is_read_and_not_written_in_sentences() -> None:
     import tempfile
 

@@ -107,7 +107,7 @@ def test_a_candidate_whose_evaluator_misbehaves_is_a_failed_trial_and_the_others
         assert trial.state == "done" or (trial.error and len(trial.error.splitlines()) == 1 and len(trial.error) < 500)
 
 
-@pytest.mark.usefixtures("warm_nas")
+@pytest.mark.usefixtures("warm_python")
 def test_a_process_that_an_evaluator_ends_keeps_what_was_judged(tmp_path: Path) -> None:
     """os._exit asks nobody: in the search's own process, nothing can be said any more, but nothing is lost either."""
     command = [
@@ -257,7 +257,7 @@ def test_a_task_that_lies_about_itself_is_named_before_the_run(members: Mapping[
 # What never ends
 
 
-@pytest.mark.usefixtures("warm_nas")
+@pytest.mark.usefixtures("warm_python")
 def test_a_plugin_whose_import_never_ends_ends_with_ctrl_c_and_is_in_nobodys_way(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("open('begun', 'w').close()\nwhile True:\n    pass\n")
     command = [*NAS, "run", "--strategy", "./mine.py:Mine", "--space", CHAIN]

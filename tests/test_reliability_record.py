@@ -75,6 +75,7 @@ def hurt_everywhere(search: str, how: str, folder: Path, step: int) -> int:
 
 
 @pytest.mark.parametrize(("search", "step"), [("judging", 9), ("learning", 30)])
+@pytest.mark.usefixtures("warm_python")
 def test_a_search_that_dies_at_a_write_resumes_to_the_same_end(search: str, step: int, tmp_path: Path) -> None:
     assert hurt_everywhere(search, "die", tmp_path, step) > 2
 
@@ -91,6 +92,7 @@ def test_a_search_that_dies_at_any_write_resumes_to_the_same_end(search: str, tm
     assert hurt_everywhere(search, "die", tmp_path, 1) > 50
 
 
+@pytest.mark.usefixtures("warm_python")
 def test_a_search_whose_disk_is_full_from_a_write_on_resumes_to_the_same_end(tmp_path: Path) -> None:
     assert hurt_everywhere("training", "full", tmp_path, 10) > 1
 

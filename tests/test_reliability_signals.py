@@ -81,7 +81,7 @@ def goes_on(folder: Path, kept: int) -> None:
         )),
     ],
 )  # fmt: skip
-@pytest.mark.usefixtures("warm_nas")
+@pytest.mark.usefixtures("warm_python")
 def test_a_search_that_is_asked_to_end_leaves_nothing_running_and_says_how_to_go_on(
     sent: signal.Signals, code: int, times: int, tmp_path: Path
 ) -> None:
@@ -126,7 +126,7 @@ def test_a_search_whose_candidate_does_not_come_to_an_end_is_ended_after_ten_sec
 
 
 @pytest.mark.parametrize("closed", ["stdout", pytest.param("stderr", marks=pytest.mark.slow)])
-@pytest.mark.usefixtures("warm_nas")
+@pytest.mark.usefixtures("warm_python")
 def test_a_search_that_nobody_listens_to_any_more_loses_nothing(closed: str, tmp_path: Path) -> None:
     process = launch(tmp_path, command(0.02, 5))
     wait_for(lambda: judged(tmp_path, 1))

@@ -129,7 +129,7 @@ def test_a_space_that_cannot_be_made_again_is_followed_too(tmp_path: Path) -> No
     assert len({tuple(sorted(p["name"] for p in trial["params"])) for trial in trials}) == 1
 
 
-@pytest.mark.usefixtures("warm_nas")
+@pytest.mark.usefixtures("warm_python")
 def test_nas_serve_says_where_follows_the_run_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     interrupted(tmp_path / "run", 3)
     arguments = ["serve", str(tmp_path / "run"), "--port", "0"]

@@ -475,7 +475,7 @@ def watching() -> Iterator[Callable[..., Terminal]]:
         terminal.process.kill()
 
 
-@pytest.mark.usefixtures("warm_nas")
+@pytest.mark.usefixtures("warm_python")
 def test_it_follows_a_run_and_ends_with_the_result_when_the_run_does(
     watching: Callable[..., Terminal], written: Callable[..., Written]
 ) -> None:
@@ -492,7 +492,7 @@ def test_it_follows_a_run_and_ends_with_the_result_when_the_run_does(
     assert terminal.end() == 0
 
 
-@pytest.mark.usefixtures("warm_nas")
+@pytest.mark.usefixtures("warm_python")
 def test_ctrl_c_ends_the_watching_and_not_the_run(
     watching: Callable[..., Terminal], written: Callable[..., Written]
 ) -> None:

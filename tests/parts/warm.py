@@ -1,8 +1,8 @@
 """A process that has imported what `nas` imports, torch above all, and becomes `nas` by forking when it is asked to.
 
     python warm.py HANDLE                      is asked, through a socket that it inherits, until its stdin ends
-    python warm.py SOCKET PROGRAM ARGUMENTS…   asks for a process, in this one's folder, environment and streams, waits
-                                               for its end, and ends as it did
+    python warm.py SOCKET ARGUMENTS…           asks for `python ARGUMENTS…`, in this process's folder, environment and
+                                               streams, waits for its end, and ends as it did
 
 tests/conftest.py starts it, and asks it, too.
 
@@ -83,13 +83,16 @@ def become(request: dict[str, Any], streams: list[int]) -> None:
     os.environ.update(request["environment"])
     tempfile.tempdir = None  # wherever the environment says
     program, *arguments = request["arguments"]
-    module = arguments.pop(0) if program == "-m" else None
-    sys.argv = [program, *arguments]  # of a module, runpy fills in the file
+    named = arguments.pop(0) if program in ("-m", "-c") else ""
+    sys.argv = [program, *arguments]  # for a module, runpy fills in its file
     more = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    sys.path[:1] = [os.getcwd() if module else os.path.dirname(program), *more]
+    first = {"-m": os.getcwd(), "-c": ""}.get(program, os.path.dirname(program))
+    sys.path[:1] = [first, *more]
     try:
-        if module:
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        if program == "-m":
+            runpy.run_module(named, run_name="__main__", alter_sys=True)
+        elif program == "-c":
+            exec(named, {"__name__": "__main__"})  # noqa: S102
         else:
             runpy.run_path(program, run_name="__main__")
         ended.append(0)
