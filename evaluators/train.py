@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from nasengine import Architecture, ConfigError, Context, Evaluator, Fidelity, Metrics, Objective
+from nasengine import Architecture, ConfigError, Context, Evaluator, Fidelity, Metrics, Objective, cost_of
 
 
 class Train(Evaluator):
@@ -53,7 +53,7 @@ class Train(Evaluator):
             yield metrics
         best.restore()
         context.save(model)
-        return {**best.metrics, "parameters": float(sum(p.numel() for p in model.parameters()))}
+        return {**best.metrics, **cost_of(model, task)}
 
 
 class BestEpoch:

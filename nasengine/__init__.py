@@ -29,6 +29,7 @@ __version__ = "0.1.0"
 
 if _TYPE_CHECKING:
     from .context import Context
+    from .cost import cost_of
     from .plan import Observer
     from .run import Comparison, Run
     from .supernet import Depth, Gate, One, Several, Supernet, inherit
@@ -45,6 +46,7 @@ _LATER = {
     "Several": "supernet",
     "Supernet": "supernet",
     "conv2d": "widths",
+    "cost_of": "cost",
     "inherit": "supernet",
     "join": "widths",
     "mask_channels": "widths",
@@ -56,7 +58,7 @@ __all__ = [
     "Decision", "Depth", "Derivation", "Domain", "Evaluate", "Evaluator", "ExportError", "Fidelity", "Gate", "Learn",
     "Metrics", "NasError", "Objective", "Observer", "One", "OneShotStrategy", "PluginError", "Recipe", "Request",
     "Run", "RunError", "RunFailed", "SearchSpace", "Several", "Shapes", "SpaceError", "Split", "Strategy", "Supernet",
-    "Task", "TrainingDiverged", "Trial", "build", "conv2d", "inherit", "join", "mask_channels", "reference",
+    "Task", "TrainingDiverged", "Trial", "build", "conv2d", "cost_of", "inherit", "join", "mask_channels", "reference",
     "references", "resume", "search", "train",
 ]  # fmt: skip
 

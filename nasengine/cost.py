@@ -79,6 +79,11 @@ def flops(model: nn.Module, task: Task) -> int:
     return int(counter.get_total_flops())
 
 
+def cost_of(model: nn.Module, task: Task) -> dict[str, float]:
+    """The model's `parameters` and `flops`, as metrics."""
+    return {"parameters": float(parameters(model)), "flops": float(flops(model, task))}
+
+
 class Costs:
     """The costs of a space's architectures on a task, from models without memory (torch's `meta` device)."""
 

@@ -113,7 +113,8 @@ class Domain:
         count: Callable[[], int | None] = lambda: None,
     ) -> None:
         self.space = space
-        self.options = Architecture(space, options, {}).options
+        self.options = dict(options)
+        self._blank = Architecture(space, options, {})
         self.decisions = {decision.name: decision for decision in decisions}
         self.canonical = canonical
         self.violation = violation
@@ -308,4 +309,4 @@ class Domain:
         return self._architecture(self._diagram.walk(choose))
 
     def _architecture(self, picks: Mapping[str, Pick]) -> Architecture:
-        return Architecture(self.space, self.options, picks)
+        return Architecture(self.space, self._blank.options, picks)

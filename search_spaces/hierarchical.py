@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from nasengine import Architecture, Chooser, ConfigError, Domain, SearchSpace, Task
+from nasengine import Architecture, Chooser, ConfigError, SearchSpace, Task
 
 from .operations.hierarchical import OPERATIONS, nothing, separable
 from .operations.stem import Classifier, image_stem
@@ -105,11 +105,9 @@ class HierarchicalSpace(SearchSpace):
             layers.append(self._motif(choose, channels, *self._cell))
         return nn.Sequential(*layers, Classifier(channels, task.classes))
 
-    def domain(self, task: Task) -> Domain:
-        """All decisions, recorded in one cell: the others take the same."""
-        if self.cells == 1:
-            return super().domain(task)
-        return self._domain(list(self.at({"cells": 1}).domain(task).decisions.values()), task)
+    def for_recording(self, task: Task) -> HierarchicalSpace:
+        """One cell: the others take the same decisions."""
+        return self.at({"cells": 1})
 
     def _motif(self, choose: Chooser, channels: int, level: int, number: int) -> nn.Module:
         options: dict[str, Any] = {"none": nothing}

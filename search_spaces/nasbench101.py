@@ -77,6 +77,10 @@ class NASBench101Space(SearchSpace):
                 before = channels
         return nn.Sequential(*layers, Classifier(channels, task.classes))
 
+    def for_recording(self, task: Task) -> NASBench101Space:
+        """One narrow cell: the others take the same decisions."""
+        return self.at({"stacks": 1, "cells": 1, "channels": 8})
+
     def violation(self, architecture: Architecture) -> float:
         """How many edges are too many, of those that count; a cell without a way from input to output is far off."""
         picks = architecture.picks
@@ -85,7 +89,8 @@ class NASBench101Space(SearchSpace):
         return float(max(0, edges - self.edges)) if edges else 100.0
 
     def count(self) -> int:
-        return valid_matrices(self.vertices, self.edges) * len(OPERATIONS) ** (self.vertices - 2)
+        operations: int = len(OPERATIONS) ** (self.vertices - 2)
+        return valid_matrices(self.vertices, self.edges) * operations
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """The smallest description among all orders of the vertices that count, which stand first; the others have no

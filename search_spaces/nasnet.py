@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from nasengine import Architecture, Chooser, ConfigError, Domain, SearchSpace, Task, join
+from nasengine import Architecture, Chooser, ConfigError, SearchSpace, Task, join
 
 from .cell import INPUTS, PARTS, CellNetwork
 from .operations.darts import FactorizedReduce, relu_conv_norm
@@ -195,11 +195,9 @@ class NASNetSpace(SearchSpace):
             before, reduced_before = (before[1], cells[-1].width), reduces
         return CellNetwork(stem, cells, nn.Sequential(nn.ReLU(), Classifier(before[1], task.classes)))
 
-    def domain(self, task: Task) -> Domain:
-        """Recorded from three cells, both kinds among them: more would take the same decisions, and seconds."""
-        shallow = self.at({"layers": 3}) if (self.layers or 8) > 3 else self
-        recorded = super(NASNetSpace, shallow).domain(task)
-        return self._domain(list(recorded.decisions.values()), task)
+    def for_recording(self, task: Task) -> NASNetSpace:
+        """Three cells, both kinds among them: more would take the same decisions."""
+        return self.at({"layers": 3}) if (self.layers or 8) > 3 else self
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """The smallest description among all orders of each cell's blocks and of their sides: isomorphic cells have

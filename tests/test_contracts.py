@@ -20,6 +20,7 @@ from nasengine.search_spaces.cell import CellSpace
 from nasengine.search_spaces.chain import ChainSpace
 from nasengine.search_spaces.hierarchical import HierarchicalSpace
 from nasengine.search_spaces.mobile import MobileSpace
+from nasengine.search_spaces.nasbench101 import NASBench101Space
 from nasengine.search_spaces.nasbench201 import NASBench201Space
 from nasengine.search_spaces.nasbench_macro import NASBenchMacroSpace
 from nasengine.search_spaces.nasnet import NASNetSpace
@@ -108,6 +109,7 @@ def test_no_registered_plugin_is_without_a_contract_test() -> None:
         ChainSpace,
         HierarchicalSpace,
         MobileSpace,
+        NASBench101Space,
         NASBench201Space,
         NASBenchMacroSpace,
         NASNetSpace,

@@ -160,8 +160,8 @@ def test_the_space_has_the_published_number_of_distinct_cells() -> None:
         for shape in shapes:
             fixed, symmetries = 0, 0
             for order in permutations(range(inner)):
-                place = [0, *(index + 1 for index in order), count - 1]
-                if all(shape[i][j] == shape[place[i]][place[j]] for i, j in names if shape[i][j]):
+                moved = [0, *(index + 1 for index in order), count - 1]
+                if all(shape[i][j] == shape[moved[i]][moved[j]] for i, j in names if shape[i][j]):
                     symmetries += 1
                     fixed += 3 ** cycles(order)
             assert fixed % symmetries == 0

@@ -1,4 +1,4 @@
-"""`nas show`: a run (its result, trials and curves), one trial, or a plugin (what it does and its options)."""
+"""`nas show`: a run (its result, trials and curves), one trial, an architecture (what it is and costs), or a plugin."""
 
 from __future__ import annotations
 
@@ -18,18 +18,26 @@ ROWS = 20
 
 
 def show(
-    what: Annotated[str, typer.Argument(metavar="RUN|KIND", help="A run's folder; or space, strategy, evaluator, task.", show_default=False)],
+    what: Annotated[str, typer.Argument(metavar="RUN|KIND|NETWORK", help="A run's folder; space, strategy, evaluator or task; a well-known network or an architecture's file.", show_default=False)],
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The plugin's name, behind its kind.", show_default=False)] = None,
     trial: Annotated[int | None, typer.Option(metavar="N", help="One trial of the run, with its curve and error.")] = None,
+    task: Annotated[str, typer.Option(help="Of a network: for which data its cost is counted.")] = "digits",
+    shape: Annotated[str | None, typer.Option(metavar="C,H,W", help="Of a network: the shape of an example, instead of a task.")] = None,
+    classes: Annotated[int, typer.Option(help="Of a network, with --shape: how many classes.")] = 1000,
     every: Annotated[bool, typer.Option("--all", help=f"Every trial, not the best {ROWS} only.")] = False,
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Show a run, finished or not, or explain a plugin: `nas show RUN`, `nas show strategy darts`."""
+    """Show a run, finished or not, a network, or explain a plugin.
+
+    `nas show RUN`, `nas show strategy darts`, `nas show resnet18 --shape 3,224,224`.
+    """
     kind, _, rest = what.partition(":")
     if kind in ("space", "strategy", "evaluator", "task") and (name or rest):
         shown = _plugin(kind, name or rest)
     elif trial is not None:
         shown = _trial(_run(what), trial)
+    elif not Path(what).is_dir() and (Path(what).is_file() or _is_reference(what)):
+        shown = _network(what, task, shape, classes)
     else:
         shown = _overview(_run(what), every)
     if json:
@@ -44,6 +52,47 @@ def _run(folder: str) -> Run:
     from ..run import Run
 
     return Run(Path(folder))
+
+
+def _is_reference(name: str) -> bool:
+    from ..reference import references
+
+    return name in references()
+
+
+def _network(what: str, task_name: str, shape: str | None, classes: int) -> dict[str, Any]:
+    """What an architecture is, and what it costs on data of a shape."""
+    from ..cost import flops, parameters
+    from ..errors import ConfigError
+    from ..parts import named_architecture
+    from ..reference import Shapes
+    from ..registry import make, split
+    from .text import metric
+
+    architecture = named_architecture(what)
+    if shape is None:
+        task: Any = make("task", *split(task_name))
+    else:
+        if not re.fullmatch(r"\d+([,x×]\d+)*", shape) or classes < 1:
+            raise ConfigError(
+                f"--shape is {shape!r}, --classes {classes}; expected numbers such as 3,224,224, and 1000"
+            )
+        task = Shapes(tuple(int(side) for side in re.split("[,x×]", shape)), classes)
+    space: Any = make("space", architecture.space, dict(architecture.options))
+    space.domain(task).validate(architecture)
+    model = space.shape(architecture, task)
+    costs = {"parameters": parameters(model), "flops": flops(model, task)}
+    size = "×".join(map(str, task.input_shape))
+    lines = [
+        f"{Path(what).stem}, of the space {architecture.space} ({architecture.short})",
+        f"for examples of {size} and {task.classes:,} classes",
+        "",
+        f"  {'parameters':<22}{metric('parameters', costs['parameters'])}",
+        f"  {'FLOPs, forward':<22}{metric('flops', costs['flops'])}",
+        "",
+        *space.describe(architecture).splitlines(),
+    ]
+    return {"text": "\n".join(lines), "json": {"architecture": architecture.to_dict(), **costs}}
 
 
 def _overview(run: Run, every: bool) -> dict[str, Any]:
