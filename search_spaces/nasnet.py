@@ -167,6 +167,7 @@ class NASNetSpace(SearchSpace):
             if value is not None and value < 1:
                 raise ConfigError(f"the space 'nasnet' has {name} = {value}; expected at least 1")
         self.layers, self.channels, self.blocks = layers, channels, blocks
+        self.reductions: tuple[int, ...] = ()  # at a third and two thirds, as long as it is empty
 
     @classmethod
     def references(cls) -> Mapping[str, Architecture]:
@@ -189,15 +190,19 @@ class NASNetSpace(SearchSpace):
         before, reduced_before = (width, width), False
         cells = []
         for index in range(layers):
-            reduces = index in (layers // 3, 2 * layers // 3)
+            reduces = index in (self.reductions or (layers // 3, 2 * layers // 3))
             channels *= 2 if reduces else 1
             cells.append(NASNetCell(choose, self.blocks, before, channels, reduces, reduced_before))
             before, reduced_before = (before[1], cells[-1].width), reduces
         return CellNetwork(stem, cells, nn.Sequential(nn.ReLU(), Classifier(before[1], task.classes)))
 
     def for_recording(self, task: Task) -> NASNetSpace:
-        """Three cells, both kinds among them: more would take the same decisions."""
-        return self.at({"layers": 3}) if (self.layers or 8) > 3 else self
+        """A cell of each kind: more would take the same decisions."""
+        if (self.layers or 3) < 3:
+            return self
+        space = self.at({"layers": 2})
+        space.reductions = (1,)
+        return space
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """The smallest description among all orders of each cell's blocks and of their sides: isomorphic cells have
