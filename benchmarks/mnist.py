@@ -15,8 +15,8 @@ from report import machine, mean, parser, print_head, print_table, spread, versi
 import nasengine
 
 RECIPES = {
-    "softmax_regression": "train:learning_rate=0.01,epochs=10,batch_size=64,weight_decay=0,patience=0",
-    "lenet5": "train:learning_rate=0.05,epochs=12,batch_size=128,patience=0",
+    "softmax_regression": "train:learning_rate=0.01,schedule=constant,epochs=10,batch_size=64,weight_decay=0",
+    "lenet5": "train:learning_rate=0.05,epochs=12,batch_size=128",
 }
 
 

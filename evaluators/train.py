@@ -17,6 +17,7 @@ class Train(Evaluator):
     Options:
         patience: epochs without a better validation result after which training stops; 0 never stops early.
         epochs, batch_size, learning_rate, weight_decay: of the task's recipe, where you want others.
+        schedule: of the learning rate, `cosine` (to zero) or `constant`; by default as the task's recipe says.
     """
 
     def __init__(
@@ -27,16 +28,21 @@ class Train(Evaluator):
         batch_size: int | None = None,
         learning_rate: float | None = None,
         weight_decay: float | None = None,
+        schedule: str | None = None,
     ) -> None:
         if patience < 0:
             raise ConfigError(f"the evaluator 'train' has patience = {patience}; expected 0 or more epochs")
         given = {
             "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": weight_decay,
         }  # fmt: skip
-        self.changes = {name: value for name, value in given.items() if value is not None}
+        self.changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         for name, value in self.changes.items():
             if value < 0 or (value == 0 and name != "weight_decay"):
                 raise ConfigError(f"the evaluator 'train' has {name} = {value}; expected a positive number")
+        if schedule not in (None, "cosine", "constant"):
+            raise ConfigError(f"the evaluator 'train' has schedule = {schedule!r}; expected cosine or constant")
+        if schedule is not None:
+            self.changes["schedule"] = schedule
         self.patience = patience
 
     def evaluate(
@@ -46,7 +52,7 @@ class Train(Evaluator):
         model = context.model(architecture)
         best = BestEpoch(model, Objective.parse(task.objectives[0]))
         context.keep(best=best)
-        recipe = replace(task.recipe, **self.changes)  # type: ignore[arg-type]
+        recipe = replace(task.recipe, **self.changes)
         training = task.fit(model, fidelity, context, recipe)
         while not (self.patience and best.age >= self.patience) and (metrics := next(training, None)) is not None:
             best.update(metrics)

@@ -309,7 +309,8 @@ class Run:
 
     def summary(self) -> dict[str, Any]:
         """What the run found, as JSON values."""
-        best = self.best if rank(self.all_trials, self.objectives[0]) else None
+        judged = any(trial.purpose == "final" and trial.state == "done" for trial in self.all_trials)
+        best = self.best if judged or rank(self.all_trials, self.objectives[0]) else None
         architecture: Architecture | None = best.architecture if best else None
         comparison = self.comparison()
         return {

@@ -24,8 +24,9 @@ Split: TypeAlias = Literal["train", "valid", "test"]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a model is trained from scratch: SGD with Nesterov momentum, the learning rate falling to zero by a cosine.
+    """How a model is trained from scratch: SGD with Nesterov momentum.
 
+    schedule: the learning rate falls to zero by a `cosine`, or stays `constant`.
     epochs: at most; early stopping may end sooner. gradient_clip: the largest norm of the gradient, 0 for none.
     search_epochs: how long a one-shot strategy learns in a supernet, unless it is told.
     """
@@ -37,6 +38,7 @@ class Recipe:
     weight_decay: float = 3e-4
     gradient_clip: float = 5.0
     search_epochs: int = 50
+    schedule: Literal["cosine", "constant"] = "cosine"
 
 
 class Task(Plugin, ABC):
@@ -106,7 +108,9 @@ class Task(Plugin, ABC):
             model.parameters(), recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay,
             nesterov=recipe.momentum > 0, fused=True,
         )  # fmt: skip
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+        schedule: torch.optim.lr_scheduler.LRScheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+        if recipe.schedule == "constant":
+            schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
         context.keep(model=model, optimizer=optimizer, schedule=schedule)
         for epoch in context.epochs(epochs):
             model.train()

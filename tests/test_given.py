@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from nasengine import ConfigError, Evaluate
 from nasengine.registry import installed, make
 from nasengine.testing import TinySpace, TinyTask
 
+UNPACK = Path(__file__).parents[1].parent / "shared" / "data" / "unpack.py"
 CHEAP = f"{Path(__file__).parent / 'parts' / 'cheap.py'}:Cheap"
 
 
@@ -150,3 +153,31 @@ def test_a_space_is_its_own_at_its_own_options() -> None:
     smaller = make("space", "cell", cell.options).at({**cell.options, "layers": 2})  # type: ignore[attr-defined]
     assert smaller.layers == 2
     assert smaller.known_as == "cell"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not UNPACK.is_file(), reason="the real MNIST is not at hand")
+@pytest.mark.parametrize(
+    ("name", "recipe", "least", "most"),
+    [
+        (
+            "softmax_regression",
+            "learning_rate=0.01,schedule=constant,epochs=10,batch_size=64,weight_decay=0",
+            91.5,
+            92.6,
+        ),
+        ("lenet5", "learning_rate=0.05,epochs=12,batch_size=128", 98.8, 100.0),
+    ],
+)
+def test_a_well_known_network_reaches_on_mnist_what_it_is_known_for(
+    name: str, recipe: str, least: float, most: float, tmp_path: Path
+) -> None:
+    """The softmax regression 92 %; LeNet-5 about 99 %."""
+    subprocess.run([sys.executable, UNPACK, tmp_path, "mnist"], check=True)
+    command = [
+        sys.executable, "-m", "nasengine", "train", name, "--task", f"images:path={tmp_path},valid=0.1", "--json", "-q",
+        "--evaluator", f"train:{recipe}", "--out", str(tmp_path / "run"),
+    ]  # fmt: skip
+    ended = subprocess.run(command, check=True, capture_output=True, text=True)
+    accuracy = 100 * json.loads(ended.stdout)["best"]["metrics"]["test_accuracy"]
+    assert least <= accuracy <= most

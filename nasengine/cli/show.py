@@ -113,8 +113,10 @@ def _overview(run: Run, every: bool) -> dict[str, Any]:
     states = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(summary["states"].items()))
     lines = [f"{parts} · seed {config.seed}", f"{state} · {states or 'no trials yet'} · {duration(run.seconds)}"]
     ranked = rank(run.all_trials, run.objectives[0])
-    if ranked:
-        lines.append(result(run) if run.finished else f"best so far: trial {ranked[0].number}")
+    if run.finished:
+        lines.append(result(run))
+    elif ranked:
+        lines.append(f"best so far: trial {ranked[0].number}")
     if rows:
         order = [t.number for t in ranked] + [row["number"] for row in rows]
         numbers = sorted(dict.fromkeys(order) if every else list(dict.fromkeys(order))[:ROWS])

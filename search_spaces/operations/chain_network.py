@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -44,27 +45,29 @@ class ChainNetwork:
         self.size = [int(side) for side in task.input_shape[1:]]
 
     def build(self) -> nn.Sequential:
-        parts, channels = self.stem()
+        stem, channels = self.stem()
+        parts: dict[str, nn.Module] = {} if stem is None else {"stem": stem}
         for stage in range(self.space.stages):
-            parts.append(nn.Sequential(*self.stage(f"stage{stage}", channels, reduces=stage > 0)))
+            parts[f"stage{stage}"] = nn.Sequential(*self.stage(f"stage{stage}", channels, reduces=stage > 0))
             channels = self.channels
         if self.space.order == "pre" and self.space.stages > 0:
-            parts += [self.norm("head", channels), self.activation("head"), mask_channels(channels)]
+            parts |= {"norm": self.norm("head", channels), "activation": self.activation("head")}
+            parts["mask"] = mask_channels(channels)
         heads = {name: partial(self.head, name, channels) for name in self.space.heads}
-        return nn.Sequential(*parts, self.one("head", heads))
+        return nn.Sequential(OrderedDict(parts | {"head": self.one("head", heads)}))
 
-    def stem(self) -> tuple[list[nn.Module], int]:
+    def stem(self) -> tuple[nn.Module | None, int]:
         """What comes before the stages, and how many channels it gives."""
         kind, width, shape = self.space.stem, self.space.stem_width, self.input_shape
         if kind == "none" or self.space.stages == 0:
-            return [], shape[0]
+            return None, shape[0]
         if kind == "convolution":
-            return [nn.Conv2d(shape[0], width, 3, padding=1, bias=False)], width
+            return nn.Conv2d(shape[0], width, 3, padding=1, bias=False), width
         if kind == "imagenet":
             self.size = [(side + 3) // 4 for side in self.size]
-            return [large_image_stem(shape[0], width)], width
+            return large_image_stem(shape[0], width), width
         self.size = stem_size(shape)
-        return [image_stem(shape, width)], width
+        return image_stem(shape, width), width
 
     def stage(self, name: str, before: int, reduces: bool) -> list[nn.Module]:
         """The stage's modules; `self.channels` is what they give."""
@@ -145,26 +148,27 @@ class ChainNetwork:
 
     def head(self, kind: str, channels: int) -> nn.Sequential:
         """From the image to the classes: pooled or flattened, fully connected layers, the classifier."""
-        parts: list[nn.Module] = [nn.Flatten()]
+        parts: dict[str, nn.Module] = {}
         size, features = self.size, channels
         if kind == "average":
-            parts = [nn.AdaptiveAvgPool2d(1), *parts]
+            parts["pool"] = nn.AdaptiveAvgPool2d(1)
         else:
             pool = kind.removesuffix("_flatten")
             if pool in POOLS:
-                parts, size = [POOLS[pool](), *parts], [(side + 1) // 2 for side in size]
+                parts["pool"], size = POOLS[pool](), [(side + 1) // 2 for side in size]
             features = channels * (size[0] * size[1])
         depths = {str(depth): partial(self.connected, features, depth) for depth in range(self.space.hidden_layers + 1)}
-        return nn.Sequential(*parts, self.one("head.layers", depths))
+        layers = self.one("head.layers", depths)
+        return nn.Sequential(OrderedDict(parts | {"flatten": nn.Flatten(), "layers": layers}))
 
     def connected(self, features: int, depth: int) -> nn.Sequential:
-        parts: list[nn.Module] = []
+        parts: dict[str, nn.Module] = {}
         for index in range(depth):
             width = self.value(f"head.layer{index}.width", self.space.hidden_widths)
-            parts += [nn.Linear(features, width), self.activation("head"), mask_channels(width)]
-            parts.append(self.dropout("head", nn.Dropout))
+            parts |= {f"linear{index}": nn.Linear(features, width), f"activation{index}": self.activation("head")}
+            parts |= {f"mask{index}": mask_channels(width), f"dropout{index}": self.dropout("head", nn.Dropout)}
             features = width
-        return nn.Sequential(*parts, nn.Linear(features, self.classes))
+        return nn.Sequential(OrderedDict(parts | {"classifier": nn.Linear(features, self.classes)}))
 
     def norm(self, name: str, channels: int) -> nn.Module:
         known = norms(channels, self.group)
