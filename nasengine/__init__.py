@@ -3,7 +3,7 @@
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from .architecture import Architecture
+from .architecture import Architecture, Pick
 from .domain import Decision, Domain
 from .errors import (
     ArchitectureError,
@@ -56,10 +56,10 @@ _LATER = {
 __all__ = [
     "Architecture", "ArchitectureError", "Batch", "Chooser", "Comparison", "ConfigError", "Context", "DataError",
     "Decision", "Depth", "Derivation", "Domain", "Evaluate", "Evaluator", "ExportError", "Fidelity", "Gate", "Learn",
-    "Metrics", "NasError", "Objective", "Observer", "One", "OneShotStrategy", "PluginError", "Recipe", "Request",
-    "Run", "RunError", "RunFailed", "SearchSpace", "Several", "Shapes", "SpaceError", "Split", "Strategy", "Supernet",
-    "Task", "TrainingDiverged", "Trial", "build", "conv2d", "cost_of", "inherit", "join", "mask_channels", "reference",
-    "references", "resume", "search", "train",
+    "Metrics", "NasError", "Objective", "Observer", "One", "OneShotStrategy", "Pick", "PluginError", "Recipe",
+    "Request", "Run", "RunError", "RunFailed", "SearchSpace", "Several", "Shapes", "SpaceError", "Split", "Strategy",
+    "Supernet", "Task", "TrainingDiverged", "Trial", "build", "conv2d", "cost_of", "inherit", "join", "mask_channels",
+    "reference", "references", "resume", "search", "train",
 ]  # fmt: skip
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .task import Task
 
 METRICS = ("parameters", "flops")
+REMEMBERED = 50_000
+"""How many costs are kept; a search may look at millions of architectures."""
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
 
 
@@ -94,6 +96,8 @@ class Costs:
     def of(self, architecture: Architecture, metric: str) -> float:
         key = architecture.id, metric
         if key not in self._known:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
             model = self._space.shape(architecture, self._task)
             self._known[key] = parameters(model) if metric == "parameters" else flops(model, self._task)
         return self._known[key]
@@ -130,7 +134,7 @@ def refuse_the_impossible(space: SearchSpace, task: Task, domain: Domain, seed: 
     try:
         domain.sample(np.random.default_rng(seed))
     except ArchitectureError:
-        costs, free = Costs(space, task), space.unconstrained().domain(task)
+        costs, free = Costs(space, task), space.constrained(()).domain(task)
         found = []
         for constraint in space.constraints:
             word = "smallest" if constraint.sign == "<=" else "largest"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal, TypeAlias
@@ -25,9 +26,10 @@ Path: TypeAlias = tuple[tuple[str, Option], ...]
 
 ALWAYS: frozenset[Path] = frozenset({()})
 
-DRAWS = 100
+DRAWS = 30
 """How often a random architecture may turn out not to be allowed until one is searched for."""
 STEPS = 1000
+"""Of a walk towards an allowed architecture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +153,12 @@ class Domain:
         """So many different networks, all equally likely (canonical forms first); fewer where there are no more."""
         drawn: dict[str, Architecture] = {}
         others: dict[str, Architecture] = {}
-        for _ in range(100 * count):
+        for _ in range(100 * count if self.violation is None else 4 * count):
             architecture = self.sample(rng)
             canonical = self.canonical(architecture)
-            (drawn if canonical == architecture else others).setdefault(canonical.id, architecture)
+            # under a rule or a constraint a draw is dear, and canonical ones may be rare: any description will do
+            wanted = canonical == architecture or self.violation is not None
+            (drawn if wanted else others).setdefault(canonical.id, architecture)
             if len(drawn) == count:
                 break
         rest = [architecture for identity, architecture in others.items() if identity not in drawn]
@@ -180,11 +184,12 @@ class Domain:
             mutant = self._mutant(architecture, rng)
             if self.allows(mutant):
                 return mutant
-        for _ in range(DRAWS):
-            mutant = self._mended(self._mutant(mutant, rng), rng)
-            if mutant != architecture:
-                return mutant
-        raise ArchitectureError(f"of the space {self.space!r} only one architecture is allowed: nothing to mutate")
+        with suppress(ArchitectureError):
+            for _ in range(DRAWS):
+                mutant = self._mended(self._mutant(mutant, rng), rng)
+                if mutant != architecture:
+                    return mutant
+        raise ArchitectureError(f"no other architecture of the space {self.space!r} was found that is allowed")
 
     def _mutant(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
         open_ = [decision for decision in self.active(architecture) if decision.count > 1]
@@ -209,8 +214,8 @@ class Domain:
         raise ArchitectureError(f"no architecture of the space {self.space!r} was found that is allowed")
 
     def _wander(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
-        """Some allowed mutations on, so that where one began hardly shows."""
-        for _ in range(2 * len(architecture.picks)):
+        """Some allowed mutations on, so that where one began shows less."""
+        for _ in range(len(architecture.picks) // 2):
             mutant = self._mutant(architecture, rng)
             architecture = mutant if self.allows(mutant) else architecture
         return architecture
@@ -223,7 +228,11 @@ class Domain:
             return branch.prefer(picks[int(rng.integers(len(picks)))] if picks else None, rng)
 
         child = self._walk(inherit)
-        return child if self.allows(child) else self._mended(child, rng)
+        if self.allows(child):
+            return child
+        with suppress(ArchitectureError):
+            return self._mended(child, rng)
+        return a
 
     def neighbors(self, architecture: Architecture) -> list[Architecture]:
         """All architectures one edit away; decisions that an edit brings up take their first option."""
@@ -261,16 +270,16 @@ class Domain:
 
         return self._allowed(self._walk(largest), lost)
 
-    def complete(self, picks: Mapping[str, Pick]) -> Architecture:
+    def complete(
+        self, picks: Mapping[str, Pick], lost: Callable[[Decision, Pick, Pick], float] = lambda *_: 0.0
+    ) -> Architecture:
         """The architecture of these picks: superfluous ones are dropped, missing ones take their first option.
 
-        Where that one is not allowed, one that differs in few picks.
+        Where that one is not allowed, one near it: `lost` says what is lost by another pick in place of one.
         """
-        return self._allowed(self._walk(lambda branch: branch.prefer(picks.get(branch.decision.name))))
+        return self._allowed(self._walk(lambda branch: branch.prefer(picks.get(branch.decision.name))), lost)
 
-    def _allowed(
-        self, architecture: Architecture, lost: Callable[[Decision, Pick, Pick], float] = lambda *_: 0.0
-    ) -> Architecture:
+    def _allowed(self, architecture: Architecture, lost: Callable[[Decision, Pick, Pick], float]) -> Architecture:
         """The architecture, or one that is allowed: edits that lead nearer, those first that lose least."""
         while not self.allows(architecture):
             violation = self.violation(architecture) if self.violation else 0.0

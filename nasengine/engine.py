@@ -218,10 +218,13 @@ class Engine:
         if state == "done" and missing and isinstance(request, Evaluate):
             given = ", ".join(metrics) or "none"
             state, error = "failed", f"the evaluator gave no {missing[0]!r}, which is an objective; it gave: {given}"
+        derived = outcome.derived
+        if derived is not None and (wrong := self._strategy.wrong_about(derived)):
+            derived, state, error = None, "failed", f"the strategy derived {wrong}"
         seed = trial_seed(self.plan.config.seed, outcome.number)
         return Trial(
             outcome.number, request, state, metrics, outcome.curve, outcome.seconds, outcome.worker, error, seed,
-            outcome.derived, same_as, outcome.details,
+            derived, same_as, outcome.details,
         )  # fmt: skip
 
     def _tell_same(self, number: int, told: Event) -> None:

@@ -55,11 +55,15 @@ class Guarded:
             return f"{request!r:.80}; expected an Architecture and a Fidelity"
         if any(type(number) not in (int, float, type(None)) for number in request.fidelity.to_dict().values()):
             return f"the fidelity {request.fidelity!r:.80}; expected Python's own numbers"
+        return self.wrong_about(request.architecture)
+
+    def wrong_about(self, architecture: Architecture) -> str | None:
+        """What is wrong with an architecture that was asked for, or derived."""
         try:
-            self._domain.validate(request.architecture)
+            self._domain.validate(architecture)
         except ArchitectureError as error:
             return f"an invalid architecture: {error}"
-        other = request.architecture.options != self._options
+        other = architecture.options != self._options
         return "an architecture of the space with other options" if other else None
 
     @contextmanager

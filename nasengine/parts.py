@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .architecture import Architecture
-from .cost import Constraint, refuse_the_impossible
+from .cost import refuse_the_impossible
 from .errors import ArchitectureError, ConfigError, NasError, PluginError, RunError, one_line
 from .plugin import Plugin
 
@@ -43,7 +43,7 @@ def resolve(config: Config, objects: Objects) -> Plan:
             f"the strategy {strategy.known_as!r} looks at one objective only, and {len(objectives)} were asked for: "
             f"{', '.join(map(str, objectives))}; choose one, or a strategy that takes several, such as random"
         )
-    space.constraints = tuple(map(Constraint.parse, config.constraints))
+    space = space.constrained(config.constraints)
     with _naming("space", space, f" for the task {task.known_as!r}"):
         domain = space.domain(task)
         refuse_the_impossible(space, task, domain, config.seed)
@@ -63,8 +63,8 @@ def _final_options(space: SearchSpace, domain: Domain, task: Task, changes: Mapp
     if decisions != domain.decisions:
         asked = ", ".join(f"{name}={value}" for name, value in changes.items())
         raise ConfigError(
-            f"the final training's {asked} leaves other things open than the search in the space {space.known_as!r} "
-            f"does; choose options that only change the size"
+            f"with {asked} the space {space.known_as!r} leaves other things open than without; expected options that "
+            f"only change the size"
         )
     return larger.recorded_settings()
 
@@ -106,6 +106,8 @@ def named_architecture(given: str | Mapping[str, Any]) -> Architecture:
         raise ConfigError(f"{given if isinstance(given, str) else 'start_from'}: {error}") from None
     except OSError as error:
         raise ConfigError(f"the architecture {given} cannot be read: {error.strerror}") from None
+    if path.suffix == ".json" or "/" in given:
+        raise ConfigError(f"there is no file {given}, and no reference architecture of that name")
     return reference(given)
 
 

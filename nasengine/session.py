@@ -124,7 +124,7 @@ def start(
     from .ledger import Ledger, RunLock
     from .registry import fingerprint, importable
 
-    config = _absolute(around(config, fixed="space" in (objects or {})))
+    config = around(_absolute(config), fixed="space" in (objects or {}))
     # the number of threads changes the last digits of results, so it is a setting of the run, not of the day
     config = config.model_copy(update={"threads": config.threads or threads_of(config)})
     plan = resolve(config, objects or {})

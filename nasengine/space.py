@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
 
 from .architecture import Architecture
@@ -89,8 +91,7 @@ class SearchSpace(Plugin, ABC):
 
     def describe(self, architecture: Architecture) -> str:
         """The architecture in a few lines of text; here: a line for each pick."""
-        shown = {n: " + ".join(p) if isinstance(p, tuple) else str(p) for n, p in architecture.picks.items()}
-        return "\n".join(f"{name}: {pick}" for name, pick in shown.items())
+        return "\n".join(lines_of(architecture))
 
     def for_recording(self, task: Task) -> Self:
         """A smaller space with the same decisions, recorded in this one's place to save time; here: itself."""
@@ -128,8 +129,15 @@ class SearchSpace(Plugin, ABC):
         changes = {name: value for name, value in options.items() if own.get(name) != value}
         return self._with(changes) if changes else self
 
-    def unconstrained(self) -> Self:
-        return self._with({})
+    def constrained(self, constraints: Sequence[str]) -> Self:
+        """A copy that demands this of its architectures' costs, `parameters<=1e6`; without any where there are none."""
+        from .cost import Constraint
+
+        if not constraints and not self.constraints:
+            return self
+        space = copy(self)
+        space.constraints = tuple(map(Constraint.parse, constraints))
+        return space
 
     def _with(self, changes: Mapping[str, Any]) -> Self:
         space = type(self)(**{**self.settings, **changes})
@@ -156,14 +164,23 @@ class SearchSpace(Plugin, ABC):
         return Domain(self.known_as, settings, decisions, self.canonical, violation, self.count)
 
 
+def lines_of(architecture: Architecture) -> list[str]:
+    """The picks, a line each, in the order of their names, `layer2` before `layer10`: the same however it was made."""
+    picks = architecture.picks
+    order = sorted(
+        picks,
+        key=lambda name: [
+            (not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)
+        ],
+    )
+    return [f"{name}: {' + '.join(pick) if isinstance(pick := picks[name], tuple) else pick}" for name in order]
+
+
 def picks_in_a_row(architecture: Architecture) -> nx.DiGraph:
     """The graph of any architecture, whatever its space."""
     import networkx as nx
 
-    labels = ["input"]
-    for name, pick in architecture.picks.items():
-        labels.append(f"{name}: {' + '.join(pick) if isinstance(pick, tuple) else pick}")
-    labels.append("output")
+    labels = ["input", *lines_of(architecture), "output"]
     graph = nx.DiGraph()
     graph.add_nodes_from((index, {"label": label}) for index, label in enumerate(labels))
     nx.add_path(graph, range(len(labels)))

@@ -179,6 +179,8 @@ class Supernet(nn.Module):
         for name, gate in self.gates.items():
             if name in architecture.picks:
                 gate.pick(architecture.picks[name])
+            else:  # so that nothing depends on what was picked before
+                gate.open()
 
     def freeze_affine(self) -> None:
         """Stops batch normalisation inside options from learning a scale, which would undo the gates' weights.

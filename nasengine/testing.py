@@ -209,7 +209,8 @@ class SpaceContract:
             loss.backward()  # type: ignore[no-untyped-call]
 
     def test_a_model_equals_the_supernet_that_it_inherits_from(self) -> None:
-        space, task, _, architectures = self.samples()
+        space, task, domain, architectures = self.samples()
+        architectures += varied(domain, architectures[0])
         try:
             supernet = space.supernet(task)
         except SpaceError:
@@ -223,6 +224,17 @@ class SpaceContract:
             with torch.no_grad():
                 difference = float((model.eval()(example) - supernet.eval()(example)).abs().max())
             check(difference <= 1e-5, f"model and supernet differ by {difference} on {architecture}")
+
+
+def varied(domain: Domain, architecture: Architecture, count: int = 12) -> list[Architecture]:
+    """What uniform samples hardly ever are: all first options, and the architecture with other depths and values."""
+    found = [domain.complete({})]
+    rng = np.random.default_rng(1)
+    for decision in domain.decisions.values():
+        for pick in decision.picks() if decision.kind in ("depth", "value") else ():
+            found.append(domain.complete({**domain.sample(rng).picks, decision.name: pick}))
+    order = rng.permutation(len(found))[:count]
+    return [architecture, *(found[int(index)] for index in order), architecture]
 
 
 def _unsettle(module: nn.Module) -> None:

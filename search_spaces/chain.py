@@ -66,7 +66,7 @@ class ChainSpace(SearchSpace):
         operations: tuple[str, ...] = OPERATIONS,
         kernels: tuple[int, ...] = (1, 3, 5, 7),
         activations: tuple[str, ...] = tuple(layers_of.ACTIVATIONS),
-        norms: tuple[str, ...] = ("batch", "layer", "group", "instance", "none"),
+        norms: tuple[str, ...] = layers_of.NORMS,
         dropouts: tuple[float, ...] = (0.0, 0.2),
         reductions: tuple[str, ...] = ("max_pool", "average_pool", "stride"),
         skips: tuple[int, ...] = (),
@@ -92,7 +92,7 @@ class ChainSpace(SearchSpace):
         self.skips = _numbers("skips", skips) if skips else ()
         self.operations = _names("operations", operations, OPERATIONS)
         self.activations = _names("activations", activations, layers_of.ACTIVATIONS)
-        self.norms = _names("norms", norms, layers_of.norms(8, 8))
+        self.norms = _names("norms", norms, layers_of.NORMS)
         self.reductions = _names("reductions", reductions, (*layers_of.POOLS, "stride"))
         self.heads = _names("heads", heads, HEADS)
         self.dropouts = {rate_name(rate): rate for rate in dropouts}
@@ -117,6 +117,11 @@ class ChainSpace(SearchSpace):
         if dense and ("stride" in self.reductions or self.skips or padding == "valid" or stages == 0):
             raise ConfigError(
                 "the space 'chain' has dense = true; expected stages, reductions by pooling only, and no skips with it"
+            )
+        if dense and order == "pre" and {"layer", "group"} & set(self.norms):
+            raise ConfigError(
+                "the space 'chain' has dense = true and order = pre, where a normalisation would mix what is joined; "
+                "expected norms of batch, instance, none with them"
             )
 
     @classmethod

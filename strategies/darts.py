@@ -20,6 +20,7 @@ from nasengine import (
     Derivation,
     Domain,
     OneShotStrategy,
+    Pick,
     Supernet,
     Task,
     TrainingDiverged,
@@ -172,7 +173,17 @@ class Relaxation:
             ]
             order = sorted(range(len(strengths)), key=lambda index: -strengths[index])
             picks[name] = decision.ordered(order[: decision.k])
-        return self.domain.complete(picks)
+
+        def lost(decision: Decision, before: Pick, after: Pick) -> float:
+            """By how much the other pick is weaker, where the one that is wanted is not allowed."""
+            w = weights.get(decision.name)
+            return (
+                0.0
+                if w is None
+                else sum(w[i] for i in decision.indices(before)) - sum(w[i] for i in decision.indices(after))
+            )
+
+        return self.domain.complete(picks, lost)
 
 
 def inner_decisions(domain: Domain, some: Decision) -> dict[str | int | float, list[Decision]]:

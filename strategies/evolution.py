@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from nasengine import Architecture, ConfigError, Request, Strategy, Trial
+from nasengine import Architecture, ArchitectureError, ConfigError, Request, Strategy, Trial
 
 
 class RegularizedEvolution(Strategy):
@@ -38,7 +38,10 @@ class RegularizedEvolution(Strategy):
             return self.evaluate(self.domain.sample(self.rng))
         tournament = self.rng.integers(len(self.population), size=self.rivals)
         _, parent = max((self.population[i] for i in tournament), key=lambda member: member[0])
-        return self.evaluate(self.domain.mutate(parent, self.rng) if self.domain.size > 1 else parent)
+        try:
+            return self.evaluate(self.domain.mutate(parent, self.rng))
+        except ArchitectureError:  # the only one that there is, or that is allowed
+            return self.evaluate(parent)
 
     def tell(self, trial: Trial) -> None:
         score = self.score(trial)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nasengine import Architecture, Request, Strategy, Trial
 
-DRAWS = 200
+DRAWS, DRAWS_AMONG_FEW = 200, 50
 ENUMERABLE = 100_000
 
 
@@ -28,15 +28,18 @@ class RandomSearch(Strategy):
 
     def _unseen(self) -> Architecture | None:
         """A network not asked for before. Only the canonical one of isomorphic architectures is drawn, so that a
-        network's chances do not grow with the number of its descriptions."""
-        other = None
-        for _ in range(DRAWS):
+        network's chances do not grow with the number of its descriptions; under a rule or a constraint, where a draw is
+        dear, any of them."""
+        other, free = None, self.domain.violation is None
+        for _ in range(DRAWS if free else DRAWS_AMONG_FEW):
             drawn = self.domain.sample(self.rng)
             canonical = self.domain.canonical(drawn)
             if canonical.id not in self._seen:
-                if canonical == drawn:
+                if canonical == drawn or not free:
                     return self._noted(drawn)
                 other = other or drawn
+        if not free:
+            return None  # as far as can be seen: to count what is allowed may take longer than the search
         if self.domain.size <= ENUMERABLE:
             left = {c.id: c for c in map(self.domain.canonical, self.domain.enumerate()) if c.id not in self._seen}
             return self._noted(list(left.values())[int(self.rng.integers(len(left)))]) if left else None

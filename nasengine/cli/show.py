@@ -63,7 +63,7 @@ def _is_reference(name: str) -> bool:
 def _network(what: str, task_name: str, shape: str | None, classes: int) -> dict[str, Any]:
     """What an architecture is, and what it costs on data of a shape."""
     from ..cost import flops, parameters
-    from ..errors import ConfigError
+    from ..errors import ConfigError, NasError, one_line
     from ..parts import named_architecture
     from ..reference import Shapes
     from ..registry import make, split
@@ -73,15 +73,22 @@ def _network(what: str, task_name: str, shape: str | None, classes: int) -> dict
     if shape is None:
         task: Any = make("task", *split(task_name))
     else:
-        if not re.fullmatch(r"\d+([,x×]\d+)*", shape) or classes < 1:
+        if not re.fullmatch(r"[1-9]\d*([,x×][1-9]\d*)*", shape) or classes < 1:
             raise ConfigError(
                 f"--shape is {shape!r}, --classes {classes}; expected numbers such as 3,224,224, and 1000"
             )
         task = Shapes(tuple(int(side) for side in re.split("[,x×]", shape)), classes)
     space: Any = make("space", architecture.space, dict(architecture.options))
-    space.domain(task).validate(architecture)
-    model = space.shape(architecture, task)
-    costs = {"parameters": parameters(model), "flops": flops(model, task)}
+    try:
+        space.domain(task).validate(architecture)
+        model = space.shape(architecture, task)
+        costs = {"parameters": parameters(model), "flops": flops(model, task)}
+    except NasError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{what} cannot be built for examples of {tuple(task.input_shape)}: {one_line(error)}"
+        ) from error
     size = "×".join(map(str, task.input_shape))
     lines = [
         f"{Path(what).stem}, of the space {architecture.space} ({architecture.short})",

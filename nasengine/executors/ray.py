@@ -144,6 +144,7 @@ class RayExecutor:
             gpus=self._cluster.share.gpus,
             seconds=config.time_per_trial,
             memory=config.memory_per_trial,
+            constraints=config.constraints,
         )
 
     def _hire(self, slot: Slot) -> None:

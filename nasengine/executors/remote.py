@@ -35,6 +35,7 @@ class Order:
     gpus: float
     seconds: float | None
     memory: int | None
+    constraints: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class RemoteWorker:
         for kind, (name, options) in order.parts.items():
             if kind not in parts:
                 parts[kind] = make(kind, name, options)
+        parts["space"] = parts["space"].constrained(order.constraints)
         torch.set_num_threads(order.threads)
         torch.backends.cudnn.deterministic = True
         device = pick_device(order.device)

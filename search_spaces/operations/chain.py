@@ -63,21 +63,22 @@ class MaskedLayerNorm(nn.Module):
         return x * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
 
 
-def layer_norm(channels: int) -> nn.Module:
-    mask = mask_channels(channels)
+def layer_norm(channels: int, mask: nn.Module) -> nn.Module:
     return nn.GroupNorm(1, channels) if isinstance(mask, nn.Identity) else MaskedLayerNorm(channels, mask)
 
 
-def norms(channels: int, group: int) -> dict[str, Callable[[], nn.Module]]:
-    """By name; each (N, channels, H, W) → the same."""
+def norms(channels: int, group: int, mask: nn.Module) -> dict[str, Callable[[], nn.Module]]:
+    """By name; each (N, channels, H, W) → the same. mask: of the channels."""
     return {
         "batch": lambda: nn.BatchNorm2d(channels),
-        "layer": lambda: layer_norm(channels),
+        "layer": lambda: layer_norm(channels, mask),
         "group": lambda: nn.GroupNorm(int(channels) // math.gcd(int(channels), group), channels),
         "instance": lambda: nn.GroupNorm(channels, channels),  # also for images of one pixel
         "none": lambda: Bias(channels),
     }
 
+
+NORMS = ("batch", "layer", "group", "instance", "none")
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -175,14 +176,14 @@ class PreActivated(nn.Module):
 
 
 class Plus(nn.Module):
-    """An operation, plus what shortcuts bring."""
+    """An operation on the layer before alone, whose channels come first where others are joined; plus shortcuts."""
 
-    def __init__(self, operation: nn.Module) -> None:
+    def __init__(self, operation: nn.Module, channels: int, joined: bool) -> None:
         super().__init__()
-        self.operation = operation
+        self.operation, self.first, self.joined = operation, int(channels), joined
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        x = self.operation(x)
+        x = self.operation(x[:, : self.first] if self.joined else x)
         return x if shortcut is None else x + shortcut
 
 
@@ -209,7 +210,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, states: list[Tensor]) -> Tensor:
         if len(self.takes) > 0:
-            x = torch.cat([*(take(states[int(index)]) for index, take in self.takes.items()), x], dim=1)
+            x = torch.cat([x, *(take(states[int(index)]) for index, take in self.takes.items())], dim=1)
         shortcut = None
         for distance, bring in self.shortcuts.items():
             brought = bring(states[-int(distance)])
@@ -254,6 +255,29 @@ class Stage(nn.Module):
             else:
                 joined.append(x.new_zeros((x.shape[0], width, *x.shape[2:])))
         return torch.cat(joined, dim=1)
+
+
+class StageMask(nn.Module):
+    """Which channels a stage gives: those of its last layer, or, where dense, of all its layers, whatever the depth."""
+
+    def __init__(self, layers: Depth, widths: Sequence[int], dense: bool) -> None:
+        super().__init__()
+        self._layers = (layers,)  # in a tuple: the stage owns them, this one only asks
+        self.masks = nn.ModuleList(mask_channels(width) for width in widths)
+        self.widths, self.dense = [int(width) for width in widths], dense
+
+    def forward(self, x: Tensor) -> Tensor:
+        shares = [1.0, *self._layers[0].shares(), 0.0]  # of the input, of each layer; of what comes after
+        ones = [mask(x.new_ones(1, width, 1, 1)) for mask, width in zip(self.masks, self.widths, strict=True)]
+        if self.dense:
+            return x * torch.cat([mask * share for mask, share in zip(ones, shares, strict=False)], dim=1)
+        ends = [mask * (shares[i] - shares[i + 1]) for i, mask in enumerate(ones)]
+        return x * sum(functional.pad(end, (0, 0, 0, 0, 0, x.shape[1] - end.shape[1])) for end in ends)
+
+
+def stage_mask(layers: Depth, widths: Sequence[int], dense: bool) -> nn.Module:
+    """Nothing to mask in a plain model."""
+    return nn.Identity() if layers.gate is None else StageMask(layers, widths, dense)
 
 
 class Nothing(nn.Module):

@@ -25,6 +25,7 @@ from .chain import (
     group_of,
     norms,
     shortcuts,
+    stage_mask,
     valid_convolution,
 )
 from .stem import image_stem, large_image_stem, stem_size
@@ -40,9 +41,10 @@ class ChainNetwork:
 
     def __init__(self, space: ChainSpace, choose: Chooser, task: Task) -> None:
         self.space, self.choose, self.classes = space, choose, task.classes
-        self.group = group_of(space.widths)
+        self.group = group_of((*space.widths, *space.transitions) if space.dense else space.widths)
         self.input_shape = task.input_shape
         self.size = [int(side) for side in task.input_shape[1:]]
+        self.mask: nn.Module = nn.Identity()  # of what the stem, or the last stage, gives
 
     def build(self) -> nn.Sequential:
         stem, channels = self.stem()
@@ -51,8 +53,8 @@ class ChainNetwork:
             parts[f"stage{stage}"] = nn.Sequential(*self.stage(f"stage{stage}", channels, reduces=stage > 0))
             channels = self.channels
         if self.space.order == "pre" and self.space.stages > 0:
-            parts |= {"norm": self.norm("head", channels), "activation": self.activation("head")}
-            parts["mask"] = mask_channels(channels)
+            parts |= {"norm": self.norm("head", channels, self.mask), "activation": self.activation("head")}
+            parts["mask"] = self.mask
         heads = {name: partial(self.head, name, channels) for name in self.space.heads}
         return nn.Sequential(OrderedDict(parts | {"head": self.one("head", heads)}))
 
@@ -76,12 +78,12 @@ class ChainNetwork:
             self.size = [(side + 1) // 2 for side in self.size]
             if space.dense:
                 width = self.choose.value(f"{name}.transition.width", space.transitions)
-                parts = [self.convolved(f"{name}.transition", "convolution", before, width, kernel=1)]
+                parts = [self.convolved(f"{name}.transition", "convolution", before, width, self.mask, kernel=1)]
                 parts += [
                     mask_channels(width),
                     self.one(f"{name}.reduction", {how: POOLS[how] for how in space.reductions}),
                 ]
-                before, reduces = width, False
+                before, reduces, self.mask = width, False, mask_channels(width)
         widths = [before]
 
         def layer(index: int, how: str | None = None) -> nn.Module:
@@ -105,27 +107,32 @@ class ChainNetwork:
                     f"images of {size} have no pixel left after {name} of the chain, whose convolutions do not pad; "
                     f"use larger images, fewer stages, or padding=same"
                 )
-        self.channels = join(widths) if space.dense else widths[-1]
-        return [*parts, Stage(layers, widths, space.dense)]
+        stage = Stage(layers, widths, space.dense)
+        absent = [0] * (space.layers + 1 - len(widths))
+        self.channels = join([*widths, *absent]) if space.dense else widths[-1]
+        self.mask = stage_mask(layers, widths, space.dense)
+        return [*parts, stage]
 
     def layer(self, name: str, widths: list[int], stride: int, pool: nn.Module | None, halved: int) -> Layer:
         """The next layer; `widths` holds those of the states before it, and gets its own. halved: 2 where the stage's
         input is twice as large as the other states."""
         space, before = self.space, widths[-1]
         takes: list[nn.Module | None] = []
+        mask = self.mask if len(widths) == 1 else mask_channels(before)
         if space.dense:
             parts = [
                 width * self.choose.value(f"{name}.takes{index}", (0, 1)) for index, width in enumerate(widths[:-1])
             ]
             takes = [mask_channels(part) if part else None for part in parts]
-            before = join([*parts, before])
+            before = join([before, *parts])
+            mask = mask_channels(before)
         width = self.value(f"{name}.width", space.widths)
         options: dict[str, Callable[[], nn.Module]] = {}
         for operation in space.operations:
             if operation in CONVOLUTIONS:
-                options[operation] = partial(self.convolved, name, operation, before, width, stride)
+                options[operation] = partial(self.convolved, name, operation, before, width, mask, stride)
             else:
-                options[operation] = lambda make=OTHERS[operation]: Plus(make(before, width, stride))  # type: ignore[misc]
+                options[operation] = partial(self.plain, operation, widths[-1], width, stride)
         ways = {
             back: self.one(f"{name}.skip{back}", shortcuts(widths[-back], width, halved if back == len(widths) else 1))
             for back in space.skips
@@ -134,17 +141,29 @@ class ChainNetwork:
         widths.append(width)
         return Layer(pool, self.one(f"{name}.operation", options), mask_channels(width), ways, takes)
 
+    def plain(self, operation: str, before: int, width: int, stride: int) -> nn.Module:
+        """A pooling, or the identity: of the layer before alone."""
+        return Plus(OTHERS[operation](before, width, stride), before, self.space.dense)
+
     def convolved(
-        self, name: str, operation: str, before: int, width: int, stride: int = 1, kernel: int | None = None
+        self,
+        name: str,
+        operation: str,
+        before: int,
+        width: int,
+        mask: nn.Module,
+        stride: int = 1,
+        kernel: int | None = None,
     ) -> nn.Module:
-        """A convolution with what stands around it, in the space's order."""
+        """A convolution with what stands around it, in the space's order. mask: of the input's channels."""
         kernel = kernel or self.value(f"{name}.kernel", self.space.kernels)
         make = valid_convolution if self.space.padding == "valid" else CONVOLUTIONS[operation]
         conv = make(before, width, kernel, stride, self.group)
         if self.space.order == "post":
-            return Convolved(conv, self.norm(name, width), self.activation(name), self.dropout(name, nn.Dropout2d))
-        norm, activation = self.norm(name, before), self.activation(name)
-        return PreActivated(norm, activation, self.dropout(name, nn.Dropout2d), mask_channels(before), conv)
+            norm, activation = self.norm(name, width, mask_channels(width)), self.activation(name)
+            return Convolved(conv, norm, activation, self.dropout(name, nn.Dropout2d))
+        norm, activation = self.norm(name, before, mask), self.activation(name)
+        return PreActivated(norm, activation, self.dropout(name, nn.Dropout2d), mask, conv)
 
     def head(self, kind: str, channels: int) -> nn.Sequential:
         """From the image to the classes: pooled or flattened, fully connected layers, the classifier."""
@@ -170,8 +189,8 @@ class ChainNetwork:
             features = width
         return nn.Sequential(OrderedDict(parts | {"classifier": nn.Linear(features, self.classes)}))
 
-    def norm(self, name: str, channels: int) -> nn.Module:
-        known = norms(channels, self.group)
+    def norm(self, name: str, channels: int, mask: nn.Module) -> nn.Module:
+        known = norms(channels, self.group, mask)
         return self.one(f"{name}.norm", {norm: known[norm] for norm in self.space.norms})
 
     def activation(self, name: str) -> nn.Module:

@@ -90,14 +90,22 @@ def describe(architecture: Architecture) -> str:
     for number, (reduction, layers) in enumerate(stages(architecture)):
         parts = [f"({reduction})"] if reduction else []
         for layer in layers:
-            ways = "".join(f" + {kind} of {_state(source)}" for source, kind in layer.ways())
-            parts.append(layer.label + ways)
+            ways = "".join(f" + {kind} of {_state(source)}" for source, kind in layer.ways() if kind != "join")
+            joined = [str(source) for source, kind in layer.ways() if kind == "join"]
+            parts.append(layer.label + ways + (f" (joins {_ranges(joined)})" if joined else ""))
         lines.append(f"stage {number}: {' → '.join(parts)}")
     return "\n".join([*lines, f"head: {head(architecture)} → classifier"])
 
 
 def _state(index: int) -> str:
     return "the stage's input" if index == 0 else f"layer {index - 1}"
+
+
+def _ranges(numbers: list[str]) -> str:
+    """`0–10`, or `0, 2, 5`."""
+    first, last = int(numbers[0]), int(numbers[-1])
+    whole = len(numbers) > 2 and len(numbers) == last - first + 1
+    return f"{first}–{last}" if whole else ", ".join(numbers)
 
 
 def graph(architecture: Architecture) -> nx.DiGraph:
