@@ -262,7 +262,8 @@ def _absolute(config: Config) -> Config:
         if kind == "task" and isinstance(options.get("path"), str):
             options["path"] = str(_data_path(options["path"], config.data))
         name = f"{Path(file).expanduser().resolve()}:{attribute}" if file.endswith(".py") else choice.name
-        changes[kind] = choice.model_copy(update={"name": name, "options": options})
+        if (name, options) != (choice.name, choice.options):  # what was not asked for stays so
+            changes[kind] = choice.model_copy(update={"name": name, "options": options})
     if config.storage is not None and "://" not in config.storage:
         changes["storage"] = str(Path(config.storage).expanduser().resolve())
     return config.model_copy(update=changes)

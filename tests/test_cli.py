@@ -20,7 +20,8 @@ from nasengine import Run
 
 CHEAP = f"{Path(__file__).parent / 'parts' / 'cheap.py'}:Cheap"
 STEPWISE = f"{Path(__file__).parent / 'parts' / 'cheap.py'}:Stepwise"
-CHAIN = "chain:stages=1,layers=2,widths=[4,8]"
+CHAIN = "chain:stages=1,layers=2,widths=[4,8],"
+CHAIN += "kernels=[3],activations=[relu],norms=[batch],dropouts=[0.0],heads=[average],hidden_layers=0"
 
 Nas = Callable[..., tuple[int, str, str]]
 
@@ -171,7 +172,7 @@ def test_export_infers_the_format_from_the_ending(nas: Nas, finished: Path) -> N
         (["run", "--strategy", "darts:order=3"], "has order = 3; expected 1 or 2"),
         (["run", "--strategy", "darts:epochs=true"], "is True; expected int | None"),
         (["run", "--space", "cell:layers=0"], "has layers = 0; expected at least 1"),
-        (["run", "--trials", "0"], "trials is 0; expected greater than or equal to 1"),
+        (["run", "--trials", "0"], "trials is 0; expected at least 1, or an architecture to start from"),
         (["run", "--time-limit", "soon"], "time_limit is 'soon'; expected a time such as 90s, 10m or 1.5h"),
         (["run", "--fidelity", "epoch=3"], "there is no 'epoch'. Did you mean 'epochs'?"),
         (["run", "--fidelity", "data=2"], "the fidelity's data is 2; expected a fraction"),

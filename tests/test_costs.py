@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 import nasengine
-from nasengine import Architecture, ArchitectureError, Chooser, ConfigError, SearchSpace, Task
+from nasengine import Architecture, ArchitectureError, Chooser, ConfigError, RunFailed, SearchSpace, Task
 from nasengine.cost import Constraint, Costs, flops, parameters
 from nasengine.testing import TinySpace, TinyTask
 
@@ -162,3 +163,52 @@ def test_torch_counts_on_meta_what_it_counts_on_the_cpu() -> None:
     assert flops(model, shapes) == flops(nasengine.build("lenet5", (1, 28, 28), 10), shapes)
     by_hand = 25 * 6 * 24 * 24 + 25 * 6 * 16 * 8 * 8 + 256 * 120 + 120 * 84 + 84 * 10
     assert flops(model, shapes) == 2 * by_hand
+
+
+def test_an_architecture_that_breaks_a_constraint_is_not_derived(tmp_path: Path) -> None:
+    """Whatever a one-shot strategy derives is held against the run's own domain."""
+
+    class Careless(nasengine.OneShotStrategy):
+        def learn(
+            self, supernet: nasengine.Supernet, task: Task, context: nasengine.Context
+        ) -> Iterator[nasengine.Derivation]:
+            free = TinySpace().domain(task)
+            yield nasengine.Derivation(Architecture(supernet.domain.space, {}, free.complete({"width": 4}).picks))
+
+    with pytest.raises(RunFailed, match="derived an invalid architecture.*breaks a rule or constraint"):
+        nasengine.search(
+            TinySpace(), Careless(), TinyTask(), CHEAP, out=tmp_path / "run", constraints="parameters<=30", trials=1
+        )
+
+
+def test_where_one_architecture_is_allowed_evolution_asks_for_it_again(tmp_path: Path) -> None:
+    run = nasengine.search(
+        Wide(), "evolution:population=2,sample=2", TinyTask(), CHEAP, trials=6, baseline=1, out=tmp_path / "run",
+        constraints="parameters<=21",
+    )  # fmt: skip
+    assert run.finished
+    assert {trial.architecture.picks["width"] for trial in run.all_trials if trial.architecture} == {1}
+
+
+def test_a_random_search_ends_where_nothing_new_is_allowed(tmp_path: Path) -> None:
+    run = nasengine.search(
+        Wide(), "random", TinyTask(), CHEAP, trials=20, baseline=0, out=tmp_path / "run", constraints="parameters<=40"
+    )
+    assert len([trial for trial in run.all_trials if trial.purpose == "search"]) == 4  # two widths, two activations
+
+
+def test_a_space_that_is_given_keeps_nothing_of_a_runs_constraints(tmp_path: Path) -> None:
+    space = Wide()
+    bound = "parameters<=40"
+    nasengine.search(space, "random", TinyTask(), CHEAP, trials=1, baseline=0, out=tmp_path / "run", constraints=bound)
+    assert space.domain(TinyTask()).violation is None
+
+
+def test_what_is_decoded_gives_up_what_it_wants_least() -> None:
+    """Of two edits that meet the constraint, the one whose entry was the weaker."""
+    domain = wide("parameters<=40").domain(TinyTask())
+    wanted = np.zeros(domain.width)
+    wanted[[63, 64 + 1]] = 1.0  # width 64, tanh
+    wanted[1] = 0.5  # width 2
+    decoded = domain.decode(wanted)
+    assert (decoded.picks["width"], decoded.picks["activation"]) == (2, "tanh")

@@ -721,7 +721,16 @@ def test_both_orders_find_the_inputs_that_matter(order: int, relevant: tuple[int
 
 # Repeating, resuming, and what is refused
 
-IMAGES = ChainSpace(stages=1, layers=2, widths=(2, 4))
+IMAGES = ChainSpace(
+    stages=1,
+    layers=2,
+    widths=(2, 4),
+    kernels=(3,),
+    activations=("relu",),
+    norms=("batch",),
+    dropouts=(0.0,),
+    hidden_layers=0,
+)
 """Depths, widths, operations and batch normalisation: everything that a checkpoint must hold."""
 
 

@@ -24,7 +24,8 @@ PARTS = Path(__file__).parent / "parts" / "cheap.py"
 CHEAP = f"{PARTS}:Cheap"
 STEPWISE = f"{PARTS}:Stepwise"
 FAULTY = f"{PARTS}:Faulty:how=raise,every=3"
-CHAIN = "chain:stages=1,layers=2,widths=[4,8]"
+CHAIN = "chain:stages=1,layers=2,widths=[4,8],"
+CHAIN += "kernels=[3],activations=[relu],norms=[batch],dropouts=[0.0],heads=[average],hidden_layers=0"
 
 
 @pytest.fixture(autouse=True)

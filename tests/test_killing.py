@@ -20,7 +20,10 @@ TRIALS = 400
 NAS = [sys.executable, "-m", "nasengine"]
 
 
-SPACE, STRATEGY = "chain:stages=1,layers=3,widths=[4,8]", "evolution:population=20,sample=5"
+SPACE, STRATEGY = (
+    "chain:stages=1,layers=3,widths=[4,8],kernels=[3],activations=[relu],norms=[batch],dropouts=[0.0],heads=[average],hidden_layers=0",
+    "evolution:population=20,sample=5",
+)
 
 
 def command(folder: Path, log: Path) -> list[str]:

@@ -23,7 +23,8 @@ from nasengine.registry import installed, load, make, split
 ROOT = Path(__file__).resolve().parents[1]
 HILLCLIMB = ROOT / "plugins" / "nasengine-hillclimb"
 CHEAP = f"{ROOT / 'tests' / 'parts' / 'cheap.py'}:Cheap"
-CHAIN = "chain:stages=1,layers=2,widths=[4,8]"
+CHAIN = "chain:stages=1,layers=2,widths=[4,8],"
+CHAIN += "kernels=[3],activations=[relu],norms=[batch],dropouts=[0.0],heads=[average],hidden_layers=0"
 
 STRATEGY = """
 from nasengine import Strategy

@@ -20,7 +20,8 @@ from nasengine.trial import Report, Request
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
-CHAIN = "chain:stages=1,layers=3,widths=[4,8]"
+CHAIN = "chain:stages=1,layers=3,widths=[4,8],"
+CHAIN += "kernels=[3],activations=[relu],norms=[batch],dropouts=[0.0],heads=[average],hidden_layers=0"
 PARTS = Path(__file__).parent / "parts"
 CHEAP = f"{PARTS / 'cheap.py'}:Cheap"
 PERILOUS = f"{PARTS / 'perilous.py'}:Perilous"
@@ -256,6 +257,15 @@ def test_restarts_of_a_one_shot_search_learn_side_by_side(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_a_supernet_on_another_worker_derives_what_the_constraints_allow(tmp_path: Path) -> None:
+    space = "nasbench201:cells=1,channels=4"
+    run = nasengine.search(
+        space, "darts:epochs=1,batch_size=512", evaluator="train:epochs=1", baseline=0, constraints="parameters<=7k",
+        out=tmp_path / "run", workers=1, ray="local",
+    )  # fmt: skip
+    assert run.best.metrics["parameters"] <= 7_000
+
+
 def test_checkpoints_and_models_may_stay_where_all_workers_reach_them(tmp_path: Path) -> None:
     store = tmp_path / "store"
     asked: dict[str, Any] = {"evaluator": "train:epochs=2", "trials": 2, "baseline": 0}

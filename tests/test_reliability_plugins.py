@@ -23,7 +23,8 @@ from nasengine.testing import TinySpace, TinyTask
 
 PARTS = Path(__file__).parent / "parts" / "cheap.py"
 CHEAP = f"{PARTS}:Cheap"
-CHAIN = "chain:stages=1,layers=2,widths=[4,8]"
+CHAIN = "chain:stages=1,layers=2,widths=[4,8],"
+CHAIN += "kernels=[3],activations=[relu],norms=[batch],dropouts=[0.0],heads=[average],hidden_layers=0"
 NAS = [sys.executable, "-m", "nasengine"]
 
 

@@ -32,7 +32,8 @@ from nasengine.testing import TinySpace, TinyTask
 PARTS = Path(__file__).parent / "parts"
 CHEAP = f"{PARTS / 'cheap.py'}:Cheap"
 STEPWISE = f"{PARTS / 'cheap.py'}:Stepwise"
-CHAIN = "chain:stages=1,layers=2,widths=[4,8]"
+CHAIN = "chain:stages=1,layers=2,widths=[4,8],"
+CHAIN += "kernels=[3],activations=[relu],norms=[batch],dropouts=[0.0],heads=[average],hidden_layers=0"
 
 
 def table(run: Run) -> list[dict[str, Any]]:

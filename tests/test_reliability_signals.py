@@ -21,7 +21,8 @@ import pytest
 from nasengine import Run
 
 PARTS = Path(__file__).parent / "parts" / "cheap.py"
-CHAIN = "chain:stages=1,layers=2,widths=[4,8]"
+CHAIN = "chain:stages=1,layers=2,widths=[4,8],"
+CHAIN += "kernels=[3],activations=[relu],norms=[batch],dropouts=[0.0],heads=[average],hidden_layers=0"
 NAS = [sys.executable, "-m", "nasengine"]
 
 

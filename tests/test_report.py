@@ -43,7 +43,8 @@ from nasengine.search_spaces.chain import ChainSpace
 from nasengine.testing import TinySpace, TinyTask
 
 PARTS = Path(__file__).parent / "parts" / "cheap.py"
-CHAIN = "chain:stages=1,layers=2,widths=[4,8]"
+CHAIN = "chain:stages=1,layers=2,widths=[4,8],"
+CHAIN += "kernels=[3],activations=[relu],norms=[batch],dropouts=[0.0],heads=[average],hidden_layers=0"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = "<script>alert(\"1\")</script> & 'x' $\\frac{ \x07 \N{SNOWMAN}"
 

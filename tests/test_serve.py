@@ -27,7 +27,8 @@ from nasengine.testing import TinySpace, TinyTask
 from nasengine.trial import Trial
 
 CHEAP = f"{Path(__file__).parent / 'parts' / 'cheap.py'}:Cheap"
-CHAIN = "chain:stages=1,layers=2,widths=[4,8]"
+CHAIN = "chain:stages=1,layers=2,widths=[4,8],"
+CHAIN += "kernels=[3],activations=[relu],norms=[batch],dropouts=[0.0],heads=[average],hidden_layers=0"
 
 
 class Interrupts(Observer):

@@ -247,6 +247,7 @@ def test_a_chain_describes_itself_in_words() -> None:
         ({"dropouts": (1.0,)}, "rates from 0 to below 1"),
         ({"padding": "valid"}, "expected layers = 1"),
         ({"dense": True}, "reductions by pooling only"),
+        ({"dense": True, "reductions": ("max_pool",), "order": "pre"}, "would mix what is joined"),
         ({"order": "middle"}, "order = middle"),
     ],
 )
