@@ -175,7 +175,7 @@ def test_an_architecture_that_breaks_a_constraint_is_not_derived(tmp_path: Path)
             free = TinySpace().domain(task)
             yield nasengine.Derivation(Architecture(supernet.domain.space, {}, free.complete({"width": 4}).picks))
 
-    with pytest.raises(RunFailed, match="derived an invalid architecture.*breaks a rule or constraint"):
+    with pytest.raises(RunFailed, match=r"derived an invalid architecture.*breaks a rule or constraint"):
         nasengine.search(
             TinySpace(), Careless(), TinyTask(), CHEAP, out=tmp_path / "run", constraints="parameters<=30", trials=1
         )
