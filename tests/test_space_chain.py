@@ -46,6 +46,7 @@ class TestChainSpaceWithShortcuts(SpaceContract):
         return ChainSpace(**SMALL, skips=(2, 3))
 
 
+@pytest.mark.slow
 class TestDenseChainSpace(SpaceContract):
     def make(self) -> SearchSpace:
         return ChainSpace(**{**SMALL, "layers": 3}, dense=True, reductions=("max_pool", "average_pool"))
@@ -64,6 +65,7 @@ class TestPreActivatedDenseChainSpace(SpaceContract):
         )
 
 
+@pytest.mark.slow
 class TestPreActivatedChainSpace(SpaceContract):
     def make(self) -> SearchSpace:
         return ChainSpace(**SMALL, order="pre", skips=(2,))
