@@ -50,6 +50,7 @@ class Train(Evaluator):
     ) -> Generator[Metrics, None, Metrics]:
         task = context.task
         model = context.model(architecture)
+        costs = cost_of(model, task)  # first: what cannot be counted is no news after a night of training
         best = BestEpoch(model, Objective.parse(task.objectives[0]))
         context.keep(best=best)
         recipe = replace(task.recipe, **self.changes)
@@ -59,7 +60,7 @@ class Train(Evaluator):
             yield metrics
         best.restore()
         context.save(model)
-        return {**best.metrics, **cost_of(model, task)}
+        return {**best.metrics, **costs}
 
 
 class BestEpoch:

@@ -74,16 +74,21 @@ def flops(model: nn.Module, task: Task) -> int:
 
     training = model.training
     device = next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
-    example = task.example()[:1].to(device)
+    examples = task.example()
+    if not isinstance(examples, torch.Tensor):
+        raise ConfigError(f"FLOPs are counted on tensors, and an example of the task {task.known_as!r} is none")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(example)
+        model.eval()(examples.to(device))
     model.train(training)
-    return int(counter.get_total_flops())
+    return int(counter.get_total_flops()) // len(examples)
 
 
 def cost_of(model: nn.Module, task: Task) -> dict[str, float]:
-    """The model's `parameters` and `flops`, as metrics."""
-    return {"parameters": float(parameters(model)), "flops": float(flops(model, task))}
+    """The model's `parameters`, and its `flops` where the task's examples are tensors, as metrics."""
+    import torch
+
+    costs = {"parameters": float(parameters(model))}
+    return costs | ({"flops": float(flops(model, task))} if isinstance(task.example(), torch.Tensor) else {})
 
 
 class Costs:

@@ -140,7 +140,7 @@ class Domain:
     def sample(self, rng: np.random.Generator) -> Architecture:
         """One architecture, all of them equally likely (not merely all picks of each decision).
 
-        Where allowed ones are rare, one is walked to instead, and on from there: nearly uniform. Raises
+        Where allowed ones are rare, one is walked to instead, and some way on: then not all are equally likely. Raises
         ArchitectureError where none is found.
         """
         for _ in range(DRAWS):
@@ -177,8 +177,6 @@ class Domain:
 
         Raises ArchitectureError in a domain of a single architecture.
         """
-        if all(decision.count == 1 for decision in self.active(architecture)):
-            raise ArchitectureError(f"the space {self.space!r} has one architecture only: nothing to mutate")
         mutant = architecture
         for _ in range(DRAWS):
             mutant = self._mutant(architecture, rng)
@@ -193,6 +191,8 @@ class Domain:
 
     def _mutant(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
         open_ = [decision for decision in self.active(architecture) if decision.count > 1]
+        if not open_:
+            raise ArchitectureError(f"the space {self.space!r} has one architecture only: nothing to mutate")
         decision = open_[int(rng.integers(len(open_)))]
         others = decision.neighbors(architecture.picks[decision.name])
         wanted = {**architecture.picks, decision.name: others[int(rng.integers(len(others)))]}

@@ -212,3 +212,23 @@ def test_what_is_decoded_gives_up_what_it_wants_least() -> None:
     wanted[1] = 0.5  # width 2
     decoded = domain.decode(wanted)
     assert (decoded.picks["width"], decoded.picks["activation"]) == (2, "tanh")
+
+
+def test_a_single_architecture_that_is_too_large_is_a_sentence(tmp_path: Path) -> None:
+    class Fixed(SearchSpace):
+        def build(self, choose: Chooser, task: Task) -> nn.Module:
+            return nn.Sequential(nn.Flatten(), choose.one("only", {"linear": lambda: nn.Linear(16, 2)}))
+
+    with pytest.raises(ConfigError, match="the smallest that was found has 34 parameters"):
+        nasengine.search(Fixed(), "random", TinyTask(), CHEAP, constraints="parameters<=33", out=tmp_path / "run")
+
+
+def test_a_task_whose_examples_are_no_tensors_is_trained_without_a_count() -> None:
+    class Pairs(TinyTask):
+        def example(self) -> object:
+            return {"image": torch.zeros(2, 1, 4, 4)}
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    assert nasengine.cost_of(model, Pairs()) == {"parameters": 34.0}
+    with pytest.raises(ConfigError, match="FLOPs are counted on tensors"):
+        flops(model, Pairs())
