@@ -33,7 +33,8 @@ RECORD, INPUT, PLUGINS = "test_reliability_record", "test_reliability_input", "t
 ENDURANCE, SIGNALS = "test_reliability_endurance", "test_reliability_signals"
 ROWS = {
     1: Row("driver killed -9 at random",
-        "1,000 kills: 0 lost, 0 run again, resumes in 2 s", ("test_killing", ENDURANCE), "killed or resumes_within"),
+        "1,000 kills: 0 lost, 0 run again, resumes sooner than it ran",
+        ("test_killing", ENDURANCE), "killed or resuming"),
     2: Row("death at the k-th write", "every k recovers", (RECORD,), "dies_at"),
     3: Row("record cut or bits flipped",
         "opens, or names what is damaged; never silently wrong", (RECORD,), "cut or flipped or lost_its_tail"),

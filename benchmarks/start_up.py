@@ -3,27 +3,52 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from report import by_turns, machine, parser, print_head, print_table, ratios, spread, versions
 
+import nasengine
+from nasengine.errors import Interrupted
+
 TORCH = "import torch"
+RESUME = "nas resume, after 1,000 trials"
 NAS = Path(sys.executable).with_name("nas")
 INSTANT = f"{Path(__file__).with_name('instant.py')}:Instant"
 
 
-def seconds_of(command: Sequence[str], _: int) -> float:
-    """Wall time of a process, in an empty folder. Raises CalledProcessError where it fails."""
+def seconds_of(command: Sequence[str], _: int, beside: Path | None = None) -> float:
+    """Wall time of a process, in a folder with a copy of `beside`, or an empty one. Raises CalledProcessError."""
     with tempfile.TemporaryDirectory() as folder:
+        if beside is not None:
+            shutil.copytree(beside, folder, dirs_exist_ok=True)
         started = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True, cwd=folder)
         return time.perf_counter() - started
+
+
+def stopped_search(folder: Path, trials: int) -> None:
+    """Leaves in `folder` a run that was ended after so many trials, one before its last."""
+
+    class Stops(nasengine.Observer):
+        left = trials
+
+        def ended(self, trial: nasengine.Trial) -> None:
+            self.left -= 1
+            self.stop_requested = self.left <= 0
+
+    with suppress(Interrupted):
+        nasengine.search(
+            "chain", "evolution", evaluator=INSTANT, trials=trials + 1, baseline=0, out=folder, observer=Stops(),
+            durable=False,
+        )  # fmt: skip
 
 
 def main() -> None:
@@ -42,6 +67,7 @@ def main() -> None:
         "nas list": [*nas, "list"],
         "nas run, 1 trial that costs nothing": [*nas, *search],
     }
+    resume = [*nas, "resume", "run", "--quiet"]
     facts = {
         "machine": machine(),
         "versions": versions(),
@@ -56,7 +82,10 @@ def main() -> None:
     cases: dict[str, Callable[[int], float]] = {
         name: partial(seconds_of, command) for name, command in commands.items()
     }
-    results = by_turns(cases, repetitions)
+    with tempfile.TemporaryDirectory() as folder:
+        stopped_search(Path(folder) / "run", 10 if given.quick else 1_000)
+        cases[RESUME] = partial(seconds_of, resume, beside=Path(folder))
+        results = by_turns(cases, repetitions)
     rows = [[name, spread(times), spread(ratios(times, results[TORCH]))] for name, times in results.items()]
     print_table(["what", "seconds", f"time, × {TORCH}"], rows, given.markdown)
 

@@ -168,6 +168,11 @@ class Domain:
         """Every architecture once. Ask `size` first."""
         return filter(self.allows, (self._architecture(picks) for picks in self._diagram.enumerate()))
 
+    def walk(self, choose: Callable[[Decision], Pick]) -> Architecture:
+        """The architecture whose picks `choose` makes, asked at each decision that the picks so far leave open, in an
+        order that depends on them alone. Whether it is allowed is not asked: see `allows` and `complete`."""
+        return self._walk(lambda branch: choose(branch.decision))
+
     def active(self, architecture: Architecture) -> list[Decision]:
         """The decisions that the architecture's picks leave open, in the space's order."""
         return [decision for name, decision in self.decisions.items() if name in architecture.picks]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass
@@ -39,6 +40,11 @@ class Fidelity:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @property
+    def thoroughness(self) -> tuple[float, float, float, float]:
+        """What results are compared by first: a result of more epochs, or of more data, is better known."""
+        return (math.inf if self.epochs is None else self.epochs, self.data, self.width, self.resolution)
 
 
 FULL = Fidelity()

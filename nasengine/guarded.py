@@ -23,8 +23,9 @@ class Guarded:
         self._first = deque(plan.start_from)
         self._fidelity = plan.config.fidelity
         self._options = Architecture(plan.domain.space, plan.domain.options, {}).options
+        epochs = self._fidelity.epochs or plan.task.recipe.epochs
         with self._blaming("prepare"):
-            self._strategy.start(plan.domain, rng, plan.objectives, plan.config.fidelity, plan.config.trials)
+            self._strategy.start(plan.domain, rng, plan.objectives, self._fidelity, plan.config.trials, epochs)
 
     def ask(self) -> Request | None:
         """What to start from, one by one; then what the strategy asks for."""

@@ -189,9 +189,9 @@ class Ledger:
             self._connection.executemany(insert, self._events)
             self._connection.executemany("INSERT OR REPLACE INTO reports VALUES (?, ?, ?, ?)", self._reports)
             self._connection.executemany("INSERT OR REPLACE INTO starts VALUES (?, ?, ?, ?)", self._starts)
-            if elapsed is not None:
-                row = ("elapsed", str(elapsed), _checksum("elapsed", str(elapsed)))
-                self._connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?, ?)", row)
+            said = {"elapsed": elapsed, "events": self._last if self._events else None}
+            rows = [(name, str(value), _checksum(name, value)) for name, value in said.items() if value is not None]
+            self._connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?, ?)", rows)
         self._events, self._reports, self._starts = [], [], []
 
     def about(self) -> dict[str, Any]:
@@ -203,21 +203,32 @@ class Ledger:
 
     def elapsed(self) -> float:
         """The seconds that the run has worked, over all its processes."""
+        return self._said("elapsed")
+
+    def _said(self, name: str) -> float:
+        """A number that each commit brings up to date; 0 before the first."""
         with _sentences(self._path):
-            row = self._connection.execute("SELECT value, checksum FROM about WHERE name = 'elapsed'").fetchone()
+            query = "SELECT value, checksum FROM about WHERE name = ?"
+            row = self._connection.execute(query, (name,)).fetchone()
             if row is None:
                 return 0.0
-            self._verify(row[1], "its time", "elapsed", row[0])
+            self._verify(row[1], f"what it says about {name!r}", name, row[0])
             return float(row[0])
 
     def events(self, after: int = 0) -> Iterator[Event]:
         """The events whose id is greater than `after`, oldest first. Raises LedgerError at one that is damaged."""
+        last, expected = self._said("events"), after + 1
         with _sentences(self._path):
             query = "SELECT id, kind, number, elapsed, body, checksum FROM events WHERE id > ? ORDER BY id"
-            for expected, row in enumerate(self._connection.execute(query, (after,)), after + 1):
+            for row in self._connection.execute(query, (after,)):
                 if row[0] != expected:
-                    raise LedgerError(f"the record {self._path} is damaged: event {expected} is missing")
+                    break
                 yield self._event(row)
+                expected += 1
+            else:
+                if expected > last:
+                    return
+        raise LedgerError(f"the record {self._path} is damaged: event {expected} is missing")
 
     def event(self, number: int) -> Event:
         """The event of that id, committed or not. Raises LedgerError where it is damaged or missing."""

@@ -77,9 +77,18 @@ def trial_seed(seed: int, number: int) -> int:
 
 
 def rank(trials: Iterable[Trial], objective: Objective) -> list[Trial]:
-    """The search's usable trials, best first; after them what was learnt but not evaluated, latest first."""
+    """The search's usable trials, best first: those judged most thoroughly, and of these the best. After them what was
+    learnt but not evaluated, latest first."""
     searched = [trial for trial in trials if trial.purpose == "search"]
-    scored = [(objective.score(trial), trial) for trial in searched if isinstance(trial.request, Evaluate)]
-    best = sorted(((score, t) for score, t in scored if score is not None), key=lambda pair: (-pair[0], pair[1].number))
+    usable = [trial for trial in searched if standing_of(trial, objective) is not None]
+    best = sorted(usable, key=lambda trial: (standing_of(trial, objective), -trial.number), reverse=True)
     learnt = sorted((trial for trial in searched if trial.derived is not None), key=lambda trial: -trial.number)
-    return [trial for _, trial in best] + learnt
+    return best + learnt
+
+
+def standing_of(trial: Trial, objective: Objective) -> tuple[Any, ...] | None:
+    """What an evaluated trial is compared by, higher is better; None where it has no usable value."""
+    score = objective.score(trial)
+    if score is None or not isinstance(trial.request, Evaluate):
+        return None
+    return (*trial.request.fidelity.thoroughness, score)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from .architecture import Architecture
 from .domain import Domain
 from .errors import RunFailed
-from .plan import rank
+from .plan import rank, standing_of
 from .trial import Evaluate, Objective, Trial
 
 FINALISTS = 3
@@ -80,11 +80,11 @@ class Standing:
 
     def _could_be_best(self, trial: Trial) -> bool:
         """False for the many that are no better than the few that are kept: these need not be ranked."""
-        score = self._objective.score(trial)
-        if score is None or len(self._best) < FINALISTS:
+        standing = standing_of(trial, self._objective)
+        if standing is None or len(self._best) < FINALISTS:
             return True
-        worst = self._objective.score(self._best[-1])
-        return worst is None or score > worst
+        worst = standing_of(self._best[-1], self._objective)
+        return worst is None or standing > worst
 
     def _distinct(self, trials: list[Trial]) -> list[Trial]:
         """The best few of different networks."""

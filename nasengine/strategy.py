@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Strategy(Plugin, ABC):
     """Proposes what to try next. It opens no files, prints nothing, reads no clock, and draws from `self.rng` only.
 
-    The engine sets `domain`, `rng`, `objectives`, `fidelity` and `trials` with `start`, once, before the first `ask`.
+    The engine sets `domain`, `rng`, `objectives`, `fidelity`, `trials` and `full_epochs` with `start`, once, before the
+    first `ask`.
     """
 
     several_objectives: ClassVar[bool] = False
@@ -36,6 +37,8 @@ class Strategy(Plugin, ABC):
     fidelity: Fidelity
     trials: int
     """The run's budget: how many requests it will make at most."""
+    full_epochs: int
+    """How many a full evaluation takes: those of the run's fidelity, or else of the task's recipe."""
 
     def start(
         self,
@@ -44,13 +47,15 @@ class Strategy(Plugin, ABC):
         objectives: Sequence[Objective] = (Objective("accuracy"),),
         fidelity: Fidelity = FULL,
         trials: int = 20,
+        full_epochs: int = 30,
     ) -> None:
         """Called once, before the first `ask`. Override `prepare` to set up state that needs the domain."""
-        self.domain, self.rng, self.objectives, self.fidelity, self.trials = domain, rng, objectives, fidelity, trials
+        self.domain, self.rng, self.objectives, self.fidelity = domain, rng, objectives, fidelity
+        self.trials, self.full_epochs = trials, full_epochs
         self.prepare()
 
     def prepare(self) -> None:
-        """Sets up what the search needs; `domain`, `rng`, `objectives`, `fidelity` and `trials` are there."""
+        """Sets up what the search needs; `domain`, `rng` and what else `start` was given are there."""
 
     @abstractmethod
     def ask(self) -> Request | None:

@@ -487,6 +487,19 @@ def test_neighbours_of_a_cell_are_as_many_as_its_edits() -> None:
 # Encoding
 
 
+def test_a_walk_asks_at_exactly_the_decisions_that_its_picks_leave_open() -> None:
+    domain = CellSpace(layers=3, channels=2, nodes=2).domain(TinyTask())
+    for architecture in (domain.sample(np.random.default_rng(seed)) for seed in range(20)):
+        asked: list[str] = []
+
+        def choose(decision: Decision, picks: Mapping[str, Pick] = architecture.picks) -> Pick:
+            asked.append(decision.name)  # noqa: B023 (called at once)
+            return picks[decision.name]
+
+        assert domain.walk(choose) == architecture
+        assert sorted(asked) == sorted(architecture.picks)
+
+
 @relaxed
 @given(programs())
 def test_decoding_inverts_encoding(program: Program) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -228,12 +229,21 @@ class Trains(tune.Trainable):  # type: ignore[misc, name-defined]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.rate, self.epoch, self.data = new_config.get("rate", 0.1), 0, TinyTask()
-        self.failing = new_config.get("failing", "")
+        self.failing, self.together = new_config.get("failing", ""), new_config.get("together", "")
         torch.manual_seed(0)
         self.network = model_of(new_config, TinySpace(), self.data)
         return True
 
+    def meet(self, folder: Path, others: int = 2) -> None:
+        """Waits until so many trials have begun."""
+        (folder / self.trial_id).touch()
+        until = time.monotonic() + 60
+        while len(list(folder.iterdir())) < others and time.monotonic() < until:
+            time.sleep(0.05)
+
     def step(self) -> dict[str, Any]:
+        if self.together:
+            self.meet(Path(self.together))
         optimizer = torch.optim.SGD(self.network.parameters(), self.rate)
         self.network.train()
         for batch in self.data.train_batches(16, torch.Generator().manual_seed(self.epoch)):
@@ -303,7 +313,9 @@ def test_population_based_training_changes_the_rate_and_no_architecture_gets_ano
         time_attr="training_iteration", perturbation_interval=1, quantile_fraction=0.5, synch=True,
         hyperparam_mutations={"rate": tune.uniform(0.001, 1.0)},
     )  # fmt: skip
-    results = fit(tmp_path, Population(searcher), 2, scheduler, epochs=2, at_once=None, rate=tune.choice([0.001, 0.1]))
+    (tmp_path / "together").mkdir()  # a trial that ended before the other began would have nobody to learn from
+    more = {"rate": tune.choice([0.001, 0.1]), "together": str(tmp_path / "together")}
+    results = fit(tmp_path, Population(searcher), 2, scheduler, epochs=2, at_once=None, **more)
     frames = [result.metrics_dataframe for result in results]
     assert any(frame["rate"].nunique() > 1 for frame in frames)
     told = {trial.architecture: trial for trial in listener(searcher).told}

@@ -43,19 +43,18 @@ class Stops(Observer):
 # 1: the time that resuming takes
 
 
-def seconds_to_resume(folder: Path, trials: int) -> float:
+def test_resuming_costs_less_than_the_search_did_though_its_candidates_cost_nothing(tmp_path: Path) -> None:
     """From being asked to resume to the first trial that begins; importing aside."""
-    settings = {"evaluator": CHEAP, "trials": trials + 1, "baseline": 0, "durable": False, "out": folder}
+    settings = {"evaluator": CHEAP, "trials": 1_001, "baseline": 0, "durable": False, "out": tmp_path / "run"}
+    began = time.process_time()
     with pytest.raises(KeyboardInterrupt):
-        nasengine.search(CHAIN, "evolution", observer=Stops(trials), **settings)  # type: ignore[arg-type]
-    began = time.perf_counter()
+        nasengine.search(CHAIN, "evolution", observer=Stops(1_000), **settings)  # type: ignore[arg-type]
+    searched = time.process_time()
     with pytest.raises(KeyboardInterrupt):
-        nasengine.resume(folder, observer=Stops(-1))
-    return time.perf_counter() - began
-
-
-def test_a_run_of_a_thousand_trials_resumes_within_two_seconds(tmp_path: Path) -> None:
-    assert seconds_to_resume(tmp_path / "run", 1_000) < 2
+        nasengine.resume(tmp_path / "run", observer=Stops(-1))
+    resumed = time.process_time()
+    print(f"search {searched - began:.2f} s, resume {resumed - searched:.2f} s")
+    assert resumed - searched < searched - began
 
 
 # 13: duplicates

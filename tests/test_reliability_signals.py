@@ -26,10 +26,12 @@ CHAIN += "kernels=[3],activations=[relu],norms=[batch],dropouts=[0.0],heads=[ave
 NAS = [sys.executable, "-m", "nasengine"]
 
 
-def command(seconds: float, trials: int = 30, *more: str) -> list[str]:
+def command(seconds: float, trials: int = 50) -> list[str]:
+    """A search whose epochs take that long, until it is to go on to its end."""
+    evaluator = f"{PARTS}:Stepwise:seconds={seconds},until=to_its_end"
     return [
-        *NAS, "run", "--space", CHAIN, "--strategy", "random", "--evaluator", f"{PARTS}:Stepwise:seconds={seconds}",
-        "--trials", str(trials), "--baseline", "0", "--out", "run", *more,
+        *NAS, "run", "--space", CHAIN, "--strategy", "random", "--evaluator", evaluator,
+        "--trials", str(trials), "--baseline", "0", "--out", "run",
     ]  # fmt: skip
 
 
@@ -64,6 +66,7 @@ def orphans(session: int) -> list[int]:
 
 def goes_on(folder: Path, kept: int) -> None:
     """What was judged is there, and the run resumes to its end."""
+    (folder / "to_its_end").touch()
     before = Run(folder / "run").rows()
     assert len(before) >= kept
     done = subprocess.run([*NAS, "resume", "run", "--json", "-q"], cwd=folder, capture_output=True, text=True)
@@ -86,7 +89,7 @@ def goes_on(folder: Path, kept: int) -> None:
 def test_a_search_that_is_asked_to_end_leaves_nothing_running_and_says_how_to_go_on(
     sent: signal.Signals, code: int, times: int, tmp_path: Path
 ) -> None:
-    process = launch(tmp_path, command(0.05, 6))
+    process = launch(tmp_path, command(0.2))
     wait_for(lambda: judged(tmp_path, 1))
     for _ in range(times):
         process.send_signal(sent)
@@ -129,11 +132,12 @@ def test_a_search_whose_candidate_does_not_come_to_an_end_is_ended_after_ten_sec
 @pytest.mark.parametrize("closed", ["stdout", pytest.param("stderr", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("warm_python")
 def test_a_search_that_nobody_listens_to_any_more_loses_nothing(closed: str, tmp_path: Path) -> None:
-    process = launch(tmp_path, command(0.02, 5))
+    process = launch(tmp_path, command(0.2))
     wait_for(lambda: judged(tmp_path, 1))
     stream = process.stdout if closed == "stdout" else process.stderr
     assert stream is not None
     stream.close()
+    (tmp_path / "to_its_end").touch()
     other = process.stderr if closed == "stdout" else process.stdout
     assert other is not None
     said = other.read()

@@ -27,17 +27,17 @@ class Cheap(Evaluator):
 
 
 class Stepwise(Evaluator):
-    """Four epochs of nothing: a curve without a model."""
+    """Four epochs of nothing: a curve without a model. They take no time once the file `until` is there."""
 
-    def __init__(self, *, seconds: float = 0.0) -> None:
-        self.seconds = seconds
+    def __init__(self, *, seconds: float = 0.0, until: str = "") -> None:
+        self.seconds, self.until = seconds, until
 
     def evaluate(
         self, architecture: Architecture, fidelity: Fidelity, context: Context
     ) -> Generator[Metrics, None, Metrics]:
         value = int(architecture.id[:8], 16) / 16**8
         for epoch in context.epochs(4):
-            time.sleep(self.seconds)
+            time.sleep(0.0 if self.until and Path(self.until).exists() else self.seconds)
             yield {"accuracy": value * (epoch + 1) / 4}
         return {"accuracy": value}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import signal
 import time
 from collections.abc import Generator
@@ -13,21 +14,21 @@ from nasengine import Architecture, Context, Evaluator, Fidelity, Metrics
 
 
 class Perilous(Evaluator):
-    """Does `how` to the process, on the architectures whose id falls into `share`, at most `times` each (0: always)."""
+    """Does `how` to the process, in a `share` of the trials by their seeds, at most `times` each (0: always)."""
 
     def __init__(self, *, how: str, marks: str, share: float = 1.0, times: int = 0, seconds: float = 0.0) -> None:
         self.how, self.marks, self.share, self.times, self.seconds = how, Path(marks), share, times, seconds
 
     def evaluate(self, architecture: Architecture, fidelity: Fidelity, context: Context) -> Metrics:
-        value = int(architecture.id[:8], 16) / 16**8
         mark = self.marks / f"{context.seed}"
         with open(mark, "a") as file:
             file.write(f"{os.getpid()}\n")
         tries = len(mark.read_text().splitlines())
-        if value < self.share and (not self.times or tries <= self.times):
+        struck = not context.final and random.Random(context.seed).random() < self.share
+        if struck and (not self.times or tries <= self.times):
             self.strike()
         time.sleep(self.seconds)
-        return {"accuracy": value}
+        return {"accuracy": int(architecture.id[:8], 16) / 16**8}
 
     def strike(self) -> None:
         if self.how == "die":
