@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,6 @@ from nasengine.evaluators.tasks.images import Images
 from nasengine.evaluators.train import Train
 from nasengine.registry import installed
 from nasengine.search_spaces.cell import CellSpace
-from nasengine.search_spaces.chain import ChainSpace
-from nasengine.search_spaces.hierarchical import HierarchicalSpace
-from nasengine.search_spaces.mobile import MobileSpace
-from nasengine.search_spaces.nasbench101 import NASBench101Space
-from nasengine.search_spaces.nasbench201 import NASBench201Space
-from nasengine.search_spaces.nasbench_macro import NASBenchMacroSpace
-from nasengine.search_spaces.nasnet import NASNetSpace
 from nasengine.strategies.darts import DARTS
 from nasengine.strategies.evolution import RegularizedEvolution
 from nasengine.strategies.random import RandomSearch
@@ -104,17 +98,13 @@ class TestImages(TaskContract):
 
 
 def test_no_registered_plugin_is_without_a_contract_test() -> None:
-    spaces = {
-        CellSpace,
-        ChainSpace,
-        HierarchicalSpace,
-        MobileSpace,
-        NASBench101Space,
-        NASBench201Space,
-        NASBenchMacroSpace,
-        NASNetSpace,
-    }
-    tested = {*spaces, RandomSearch, RegularizedEvolution, DARTS, Train, Digits, Images}
+    """Each is made by a class somewhere in the tests that is a contract's."""
+    made: set[str] = set()
+    for file in Path(__file__).parent.glob("test_*.py"):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and any("Contract" in ast.unparse(base) for base in node.bases):
+                made |= {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
     kinds = ("space", "strategy", "evaluator", "task")
-    registered = {p.target for kind in kinds for p in installed(kind) if p.distribution == "nasengine"}  # type: ignore[arg-type]
-    assert registered == {f"{cls.__module__}:{cls.__qualname__}" for cls in tested}
+    registered = [p.target for kind in kinds for p in installed(kind) if p.distribution == "nasengine"]  # type: ignore[arg-type]
+    assert len(registered) >= 15
+    assert [target for target in registered if target.partition(":")[2] not in made] == []
