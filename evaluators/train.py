@@ -51,6 +51,7 @@ class Train(Evaluator):
         task = context.task
         model = context.model(architecture)
         costs = cost_of(model, task)  # first: what cannot be counted is no news after a night of training
+        context.save(model)
         best = BestEpoch(model, Objective.parse(task.objectives[0]))
         context.keep(best=best)
         recipe = replace(task.recipe, **self.changes)
@@ -59,7 +60,6 @@ class Train(Evaluator):
             best.update(metrics)
             yield metrics
         best.restore()
-        context.save(model)
         return {**best.metrics, **costs}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -136,7 +136,7 @@ def _options(value: Any) -> Any:
     return value
 
 
-ONLY_WHERE_ASKED = ("final", "constraints", "start_from")
+ONLY_WHERE_ASKED = ("final", "constraints", "start_from", "clock")
 """Settings that a run's file leaves out where they say nothing."""
 
 PluginField = Annotated[PluginChoice, BeforeValidator(_sentenced(_plugin))]
@@ -155,6 +155,7 @@ class Config(BaseModel):
     task: PluginField = PluginChoice(name="digits")
     trials: Annotated[int, Field(ge=0, strict=True)] = 20
     time_limit: Annotated[float, Field(gt=0), BeforeValidator(_seconds)] | None = None
+    clock: Literal["real", "simulated"] = "real"
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
     objectives: tuple[str, ...] = ()
     fidelity: FidelityField = Fidelity()

@@ -65,7 +65,7 @@ class Engine:
         self._elapsed_before = 0.0
         self._began = self._committed = time.monotonic()
         self._dirty = False
-        self._strategy = Guarded(plan, self._rng(0))
+        self._strategy = Guarded(plan, self._rng(0), storage)
 
     @property
     def elapsed(self) -> float:
@@ -92,6 +92,7 @@ class Engine:
                 self._fetch_models()
                 self._record("finished", None, {})
             self._commit()
+            self._strategy.legacies.clear()
         except BaseException as stopped:
             if isinstance(stopped, RunFailed):
                 self._record("failed", None, {"reason": str(stopped)})
@@ -134,7 +135,7 @@ class Engine:
         if self._asked >= config.trials:
             self._ended = f"{config.trials} trials" if config.trials else "nothing to search"
             return False
-        if config.time_limit is not None and self.elapsed >= config.time_limit:
+        if self._late():
             self._ended = "the time limit"
             return False
         if self._idle:  # it had nothing to ask, and has learnt nothing since
@@ -209,8 +210,8 @@ class Engine:
             self._announcements.append(lambda: self.observer.lost(number, lost.error))
 
     def _late(self) -> bool:
-        limit = self.plan.config.time_limit
-        return limit is not None and self.elapsed >= limit
+        limit, simulated = self.plan.config.time_limit, self.plan.config.clock == "simulated"
+        return limit is not None and (self.standing.simulated if simulated else self.elapsed) >= limit
 
     def _trial(self, outcome: Outcome, state: State, error: str | None, same_as: int | None = None) -> Trial:
         request, metrics = self._open[outcome.number], outcome.metrics
@@ -247,6 +248,7 @@ class Engine:
         """Once the result is durable: its checkpoint has done its service."""
         with suppress(OSError):  # one that stays is only in the way
             remove_checkpoint(self._storage, trial.number)
+        self._strategy.settle(self._open.values())
         self.observer.ended(trial)
 
     def _fetch_models(self) -> None:

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import ConfigError
 from .plugin import Plugin
@@ -53,6 +53,10 @@ FULL = Fidelity()
 
 class Evaluator(Plugin, ABC):
     """Judges one architecture."""
+
+    simulates: ClassVar[bool] = False
+    """Whether its metrics have `simulated_seconds`: what the judgement would take if it were not looked up. With
+    `--clock simulated` the run's time limit counts these."""
 
     @abstractmethod
     def evaluate(

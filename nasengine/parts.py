@@ -38,6 +38,11 @@ def resolve(config: Config, objects: Objects) -> Plan:
         objectives = [Objective.parse(text) for text in config.objectives or task.objectives]
         for fidelity in (config.fidelity, config.final_fidelity):
             task.check(fidelity)
+    if config.clock == "simulated" and not evaluator.simulates:
+        raise ConfigError(
+            f"the clock is 'simulated', but the evaluator {evaluator.known_as!r} simulates none; expected 'real', or an "
+            f"evaluator such as tabular"
+        )
     if len(objectives) > 1 and not strategy.several_objectives:
         raise ConfigError(
             f"the strategy {strategy.known_as!r} looks at one objective only, and {len(objectives)} were asked for: "

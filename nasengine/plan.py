@@ -92,3 +92,8 @@ def standing_of(trial: Trial, objective: Objective) -> tuple[Any, ...] | None:
     if score is None or not isinstance(trial.request, Evaluate):
         return None
     return (*trial.request.fidelity.thoroughness, score)
+
+
+def simulated_seconds(trial: Trial) -> float:
+    """What the evaluation would have taken; nothing where another trial's result was taken for it."""
+    return 0.0 if trial.same_as is not None else trial.metrics.get("simulated_seconds", 0.0)

@@ -15,7 +15,7 @@ from .config import Config
 from .errors import NasError, RunError
 from .ledger import Event, Ledger, Start, owner
 from .models import load_weights, model_path
-from .plan import rank, trial_seed
+from .plan import rank, simulated_seconds, trial_seed
 from .trial import Evaluate, Objective, Request, Trial, request_from_dict
 
 if TYPE_CHECKING:
@@ -113,6 +113,11 @@ class Run:
     def all_trials(self) -> list[Trial]:
         """Every trial that came back, in the order of their numbers."""
         return [self._trials[number] for number in sorted(self._trials)]
+
+    @property
+    def simulated(self) -> float:
+        """The seconds that the search's evaluations would have taken, where its evaluator looks them up."""
+        return sum(simulated_seconds(trial) for trial in self._trials.values() if trial.purpose == "search")
 
     @property
     def in_flight(self) -> dict[int, Request]:
@@ -317,6 +322,7 @@ class Run:
             "folder": str(self.folder),
             "finished": self.finished,
             "seconds": round(self.seconds, 1),
+            "simulated_seconds": round(self.simulated, 1),
             "trials": len(self._trials),
             "states": {s: sum(t.state == s for t in self.all_trials) for s in {t.state for t in self.all_trials}},
             "best": {

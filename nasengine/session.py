@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from .task import Task
 
 
+DATA = {"task": "path", "evaluator": "table"}
+"""The options of plugins that name a place where data is."""
+
+
 def search(
     space: str | SearchSpace | None = None,
     strategy: str | Strategy = "darts",
@@ -36,6 +40,7 @@ def search(
     out: str | Path | None = None,
     trials: int = 20,
     time_limit: float | str | None = None,
+    clock: str = "real",
     seed: int = 0,
     objectives: tuple[str, ...] | str = (),
     fidelity: Fidelity | str | None = None,
@@ -73,7 +78,7 @@ def search(
     for kind, given in objects.items():
         settings[kind] = choice_of(kind, given)
     settings |= {
-        "trials": trials, "time_limit": time_limit, "seed": seed, "objectives": objectives, "baseline": baseline,
+        "trials": trials, "time_limit": time_limit, "clock": clock, "seed": seed, "objectives": objectives, "baseline": baseline,
         "max_failures": max_failures, "threads": threads, "data": data, "storage": storage, **machine,
         "constraints": constraints if isinstance(constraints, str) else tuple(constraints),
         "start_from": start_from if isinstance(start_from, str) else tuple(start_from),
@@ -259,8 +264,9 @@ def _absolute(config: Config) -> Config:
         choice = getattr(config, kind)
         file, _, attribute = choice.name.rpartition(":")
         options = dict(choice.options)
-        if kind == "task" and isinstance(options.get("path"), str):
-            options["path"] = str(_data_path(options["path"], config.data))
+        option = DATA.get(kind)
+        if option and isinstance(options.get(option), str):
+            options[option] = str(_data_path(options[option], config.data))
         name = f"{Path(file).expanduser().resolve()}:{attribute}" if file.endswith(".py") else choice.name
         if (name, options) != (choice.name, choice.options):  # what was not asked for stays so
             changes[kind] = choice.model_copy(update={"name": name, "options": options})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
 
 from .architecture import Architecture
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 Factory: TypeAlias = "Callable[[], nn.Module]"
 Value = TypeVar("Value", int, float, str)
+
+MOST_PATHS = 1000
+"""Of an architecture, that are listed: with a shortcut over every layer there are twice as many with each layer."""
 
 
 class Chooser(Protocol):
@@ -89,9 +94,42 @@ class SearchSpace(Plugin, ABC):
         """
         return picks_in_a_row(architecture)
 
+    def paths(self, architecture: Architecture) -> frozenset[tuple[str, ...]]:
+        """What lies on each way through `graph`, from a node without a predecessor to an output, up to MOST_PATHS ways.
+
+        A way is its part, its first node's label, and then the operations in order: the labels of edges, and those of
+        nodes that have a group, or of all nodes where no edge has a label. Outputs are the nodes without a successor;
+        those labelled `output` only, if there are any.
+        """
+        import networkx as nx
+
+        graph = self.graph(architecture)
+        nodes = graph.nodes
+        bare = not any("label" in data for _, _, data in graph.edges(data=True))
+        ends = [node for node in graph if not graph.out_degree(node)]
+        outputs = [node for node in ends if nodes[node].get("label") == "output"] or ends
+        sources = [node for node in graph if not graph.in_degree(node)]
+        ways = (way for source in sources for way in nx.all_simple_paths(graph, source, outputs))
+        found = set()
+        for way in islice(ways, MOST_PATHS):
+            labels = [nodes[way[0]].get("part", ""), nodes[way[0]]["label"]]
+            for edge in pairwise(way):
+                labels += [graph.edges[edge]["label"]] if "label" in graph.edges[edge] else []
+                labels += [nodes[edge[1]]["label"]] if bare or nodes[edge[1]].get("group") else []
+            found.add(tuple(map(str, labels)))
+        return frozenset(found)
+
     def describe(self, architecture: Architecture) -> str:
         """The architecture in a few lines of text; here: a line for each pick."""
         return "\n".join(lines_of(architecture))
+
+    def notation(self, architecture: Architecture) -> str:
+        """The architecture as one line of text, as those who made the space write it; here: its picks as JSON.
+
+        By it the evaluator `tabular` finds what a table says of an architecture.
+        """
+        picks = architecture.to_dict()["picks"]
+        return json.dumps(picks, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     def for_recording(self, task: Task) -> Self:
         """A smaller space with the same decisions, recorded in this one's place to save time; here: itself."""
@@ -161,7 +199,7 @@ class SearchSpace(Plugin, ABC):
             excess, own = Costs(self, task).violation(self.constraints), self.violation
             violation = lambda architecture: own(architecture) or excess(architecture)  # noqa: E731
         settings = self.recorded_settings()
-        return Domain(self.known_as, settings, decisions, self.canonical, violation, self.count)
+        return Domain(self.known_as, settings, decisions, self.canonical, violation, self.count, self.paths)
 
 
 def lines_of(architecture: Architecture) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from .architecture import Architecture
 from .domain import Domain
 from .errors import RunFailed
-from .plan import rank, standing_of
+from .plan import rank, simulated_seconds, standing_of
 from .trial import Evaluate, Objective, Trial
 
 FINALISTS = 3
@@ -29,6 +29,8 @@ class Standing:
         self._first_failure: Trial | None = None
         self._best: list[Trial] = []
         self._results: dict[bytes, int] = {}
+        self.simulated = 0.0
+        """The seconds that the search's evaluations would have taken, where the evaluator simulates them."""
         self.final: list[Trial] = []
         """The trainings of what was found that have ended."""
 
@@ -39,6 +41,7 @@ class Standing:
         if trial.purpose != "search":
             return
         self._states[trial.state] += 1
+        self.simulated += simulated_seconds(trial)
         if trial.state not in ("done", "pruned"):
             self._first_failure = self._first_failure or trial
         elif isinstance(trial.request, Evaluate):
@@ -47,9 +50,11 @@ class Standing:
             self._best = self._distinct([*self._best, trial])
 
     def network(self, request: Evaluate) -> bytes:
-        """What is the same for two requests of which one result is enough: isomorphic networks, judged alike."""
+        """What is the same for two requests of which one result is enough: isomorphic networks that begin alike and are
+        judged alike."""
         identity = self._domain.canonical(request.architecture).id
-        return hashlib.blake2b(f"{identity} {request.fidelity}".encode(), digest_size=16).digest()
+        begun = "" if request.parent is None else f" {request.parent}"
+        return hashlib.blake2b(f"{identity} {request.fidelity}{begun}".encode(), digest_size=16).digest()
 
     def known(self, network: bytes) -> int | None:
         """The event that tells the network's result."""

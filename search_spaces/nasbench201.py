@@ -108,6 +108,10 @@ class NASBench201Space(SearchSpace):
                 graph.add_edge(0, node, label="none")
         return graph
 
+    def notation(self, architecture: Architecture) -> str:
+        """The benchmark's own, as `to_nasbench201` gives it."""
+        return to_nasbench201(architecture)
+
     def describe(self, architecture: Architecture) -> str:
         """A line for each node, what it adds up; and the cell in the benchmark's own notation."""
         terms: dict[int, list[str]] = {node: [] for node in range(1, NODES)}

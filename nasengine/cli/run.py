@@ -58,6 +58,7 @@ def run(
     task: Annotated[str | None, typer.Option(help="The data: `digits`, or your own with `images:path=DIR`.  [default: digits]")] = None,
     trials: Annotated[int | None, typer.Option(help="How many candidates to judge at most.  [default: 20]")] = None,
     time_limit: Annotated[str | None, typer.Option(metavar="TIME", help="Stop searching after `90s`, `10m`, `2h`; the final training still follows.")] = None,
+    clock: Annotated[str | None, typer.Option(metavar="real|simulated", help="What the time limit counts: `simulated`, the seconds that an evaluator such as `tabular` says its trials would take.  [default: real]")] = None,
     objective: Annotated[list[str] | None, typer.Option(metavar="METRIC:max|min", help="What counts; may be given several times.  [default: the task's, accuracy:max]")] = None,
     fidelity: Annotated[str | None, typer.Option(metavar="FIELD=VALUE,…", help="Judge for less while searching: `epochs=5,data=0.25`; the final training is in full.")] = None,
     final_fidelity: Annotated[str | None, typer.Option(metavar="FIELD=VALUE,…", help="The same for the final training.")] = None,
@@ -97,7 +98,7 @@ def run(
 
     given: dict[str, Any] = {
         "space": space, "strategy": strategy, "evaluator": evaluator, "task": task, "trials": trials,
-        "time_limit": time_limit, "objectives": tuple(objective) if objective else None, "fidelity": fidelity,
+        "time_limit": time_limit, "clock": clock, "objectives": tuple(objective) if objective else None, "fidelity": fidelity,
         "final_fidelity": final_fidelity, "final": final, "constraints": tuple(constraint) if constraint else None,
         "start_from": tuple(start_from) if start_from else None, "baseline": baseline, "max_failures": max_failures, "seed": seed,
         "threads": threads, "data": data, "storage": storage, "device": device, "workers": workers, "ray": ray,

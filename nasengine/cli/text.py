@@ -85,4 +85,5 @@ def ended(run: Run) -> list[str]:
     line = f"{len(trials):,} trial{'s' if len(trials) > 1 else ''}: {counts}"
     if failed:
         line += f"; the first to fail was trial {failed[0].number}: {failed[0].error}"
-    return [line]
+    simulated = [f"looked up, not trained: that would have taken {duration(run.simulated)}"] if run.simulated else []
+    return [line, *simulated]
