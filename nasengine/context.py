@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .architecture import Architecture
+from .inheritance import take_over
 
 if TYPE_CHECKING:
     from .space import SearchSpace
@@ -21,7 +22,8 @@ class Context:
     """One request's surroundings.
 
     seed: the trial's. generator: for shuffling (torch, CPU). rng: for everything else (numpy). final: whether the
-    search is over and this judgement may read the test data.
+    search is over and this judgement may read the test data. inherited: the weights to begin with, by name, on the CPU;
+    none where the request names no parent, or the parent left none.
     """
 
     def __init__(
@@ -32,8 +34,10 @@ class Context:
         seed: int,
         final: bool = False,
         checkpoint: dict[str, Any] | None = None,
+        inherited: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.space, self.task, self.device, self.seed, self.final = space, task, device, seed, final
+        self.inherited: Mapping[str, Tensor] = inherited or {}
         self.saved: nn.Module | None = None
         self.planned: int | None = None
         self.generator = torch.Generator().manual_seed(seed)
@@ -48,8 +52,10 @@ class Context:
             torch.cuda.manual_seed_all(seed)
 
     def model(self, architecture: Architecture) -> nn.Module:
-        """The architecture as a fresh module on the device, initialised from the trial's seed."""
+        """The architecture as a module on the device: initialised from the trial's seed, then given what is inherited,
+        where names and shapes agree."""
         model: nn.Module = self._placed(self.space.model(architecture, self.task))
+        take_over(model, self.inherited)
         return model
 
     def supernet(self) -> Supernet:
@@ -86,7 +92,8 @@ class Context:
             yield self._epoch - 1
 
     def save(self, model: nn.Module) -> None:
-        """Hands over the trained model: for the test reading, and for the run's folder where the trial is final."""
+        """Hands over the model: for the test reading, for the run's folder where the trial is final, and for children
+        that inherit its weights. Handed over before it is trained, it has heirs where the trial is stopped, too."""
         self.saved = model
 
     def state(self) -> dict[str, Any]:

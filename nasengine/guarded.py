@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,16 +11,19 @@ import numpy as np
 from .architecture import Architecture
 from .errors import ArchitectureError, NasError, RunFailed, one_line
 from .evaluator import Fidelity
+from .inheritance import Legacies
 from .plan import Plan
+from .storage import Storage
 from .trial import Evaluate, Learn, Request, Trial
 
 
 class Guarded:
     """Raises RunFailed, naming the strategy, where that raises, exits, or asks for something that cannot be."""
 
-    def __init__(self, plan: Plan, rng: np.random.Generator) -> None:
+    def __init__(self, plan: Plan, rng: np.random.Generator, storage: Storage) -> None:
         self._strategy, self._domain = plan.strategy, plan.domain
         self._first = deque(plan.start_from)
+        self.legacies = Legacies(storage, plan.strategy.inherits)
         self._fidelity = plan.config.fidelity
         self._options = Architecture(plan.domain.space, plan.domain.options, {}).options
         epochs = self._fidelity.epochs or plan.task.recipe.epochs
@@ -39,8 +42,17 @@ class Guarded:
         return request
 
     def tell(self, trial: Trial) -> None:
+        self.legacies.add(trial)
         with self._blaming("tell"):
             self._strategy.tell(trial)
+
+    def settle(self, under_way: Iterable[Request]) -> None:
+        """Removes the weights that the strategy has no more use for.
+
+        To be called when all that it was told is durable: played back, it would say the same.
+        """
+        with self._blaming("parents"):
+            self.legacies.settle(self._strategy.parents(), under_way)
 
     def _wrong(self, request: object) -> str | None:
         """What is wrong with the request."""
@@ -56,6 +68,11 @@ class Guarded:
             return f"{request!r:.80}; expected an Architecture and a Fidelity"
         if any(type(number) not in (int, float, type(None)) for number in request.fidelity.to_dict().values()):
             return f"the fidelity {request.fidelity!r:.80}; expected Python's own numbers"
+        if request.parent is not None and request.parent not in self.legacies:
+            return (
+                f"a child of trial {request.parent!r:.80}, whose weights are not kept; expected the origin of a trial "
+                f"that has ended and that `parents` still names, and a strategy with inherits = True"
+            )
         return self.wrong_about(request.architecture)
 
     def wrong_about(self, architecture: Architecture) -> str | None:

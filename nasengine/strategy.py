@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -30,6 +30,9 @@ class Strategy(Plugin, ABC):
 
     several_objectives: ClassVar[bool] = False
     """Whether more than one objective is looked at; where not, asking for more is refused before the run."""
+    inherits: ClassVar[bool] = False
+    """Whether its requests name parents: then the weights of each trial of the search are kept, as long as `parents`
+    says."""
 
     domain: Domain
     rng: np.random.Generator
@@ -65,9 +68,15 @@ class Strategy(Plugin, ABC):
     def tell(self, trial: Trial) -> None:
         """What came of a request, in the order in which results came back. Trials may have failed."""
 
-    def evaluate(self, architecture: Architecture) -> Evaluate:
-        """A request to judge the architecture at the search's fidelity."""
-        return Evaluate(architecture, self.fidelity)
+    def parents(self) -> Collection[int] | None:
+        """The trials that a later request may still name as parent; None for any of them. The engine removes the
+        weights of the others, and a trial that was once left out must not come back."""
+        return None
+
+    def evaluate(self, architecture: Architecture, parent: int | None = None) -> Evaluate:
+        """A request to judge the architecture at the search's fidelity; parent: a trial's `origin`, whose weights it
+        begins with."""
+        return Evaluate(architecture, self.fidelity, parent=parent)
 
     def score(self, trial: Trial) -> float | None:
         """The first objective's value, higher is better; None for a trial that failed."""

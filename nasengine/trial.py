@@ -19,11 +19,16 @@ Verdict: TypeAlias = State | Literal["interrupted"]
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """Judge an architecture. Only requests whose purpose is not `search` read the test data."""
+    """Judge an architecture. Only requests whose purpose is not `search` read the test data.
+
+    parent: the number of an earlier trial of the run whose trained weights the candidate begins with, where names and
+    shapes agree; None to begin anew.
+    """
 
     architecture: Architecture
     fidelity: Fidelity = FULL
     purpose: Purpose = "search"
+    parent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +46,15 @@ def request_to_dict(request: Request) -> dict[str, Any]:
     if isinstance(request, Learn):
         return {"kind": "learn", "restart": request.restart, "purpose": request.purpose}
     architecture, fidelity = request.architecture.to_dict(), request.fidelity.to_dict()
-    return {"kind": "evaluate", "architecture": architecture, "fidelity": fidelity, "purpose": request.purpose}
+    data = {"kind": "evaluate", "architecture": architecture, "fidelity": fidelity, "purpose": request.purpose}
+    return data if request.parent is None else {**data, "parent": request.parent}
 
 
 def request_from_dict(data: Mapping[str, Any]) -> Request:
     if data["kind"] == "learn":
         return Learn(data["restart"], data["purpose"])
-    return Evaluate(Architecture.from_dict(data["architecture"]), Fidelity(**data["fidelity"]), data["purpose"])
+    architecture, fidelity = Architecture.from_dict(data["architecture"]), Fidelity(**data["fidelity"])
+    return Evaluate(architecture, fidelity, data["purpose"], data.get("parent"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,11 @@ class Trial:
     @property
     def purpose(self) -> Purpose:
         return self.request.purpose
+
+    @property
+    def origin(self) -> int:
+        """The number of the trial whose result and weights these are: its own, or `same_as`."""
+        return self.number if self.same_as is None else self.same_as
 
     def to_dict(self) -> dict[str, Any]:
         return {

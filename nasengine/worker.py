@@ -18,6 +18,7 @@ from .checkpoint import read_checkpoint, write_checkpoint
 from .context import Context
 from .errors import NasError, StorageError, TrainingDiverged, one_line
 from .evaluator import Evaluator, Metrics
+from .inheritance import hand_down, weights_of
 from .limits import TookTooLong
 from .models import save_model
 from .space import SearchSpace
@@ -60,12 +61,13 @@ class Worker:
         try:
             run = _Performance(self, number, request, seed)
         except OSError as raised:
-            raise StorageError(f"the checkpoint of trial {number} cannot be read: {one_line(raised)}") from raised
+            raise StorageError(f"what trial {number} begins with cannot be read: {one_line(raised)}") from raised
         try:
             if not self._ready:
                 self.task.to(self.device)
                 self._ready = True
             state: Verdict = yield from run.drive()
+            run.hand_down(state)
             error = details = None
         except TrainingDiverged as raised:
             state, error, details = "failed", str(raised), None
@@ -102,6 +104,7 @@ class _Performance:
         if checkpoint and checkpoint["derived"]:
             self.derived = Architecture.from_json(checkpoint["derived"])
         self.metrics: Metrics = self.curve[-1] if self.curve else {}
+        parent = request.parent if isinstance(request, Evaluate) else None
         self.context = Context(
             worker.space,
             worker.task,
@@ -109,6 +112,7 @@ class _Performance:
             seed,
             request.purpose != "search",
             checkpoint["context"] if checkpoint else None,
+            None if parent is None else weights_of(worker.storage, parent),
         )
         self._written = time.monotonic()
 
@@ -131,6 +135,12 @@ class _Performance:
             return "done"
         finally:
             work.close()
+
+    def hand_down(self, state: Verdict) -> None:
+        """Leaves the weights to the trial's children, where the strategy may ask for such."""
+        trained = self.context.saved if state in ("done", "pruned") else None
+        if trained is not None and self.request.purpose == "search" and self.worker.strategy.inherits:
+            hand_down(self.worker.storage, self.number, trained)
 
     def _learn(self) -> Generator[Metrics, None, Metrics | None]:
         strategy = self.worker.strategy
