@@ -30,7 +30,9 @@ from nasengine.checkpoint import read_checkpoint, write_checkpoint
 from nasengine.search_spaces.cell import CellSpace
 from nasengine.search_spaces.chain import ChainSpace
 from nasengine.storage import Folder
-from nasengine.strategies.darts import DARTS, Relaxation, gradients, unrolled_gradient
+from nasengine.strategies.bilevel import gradients
+from nasengine.strategies.darts import DARTS, unrolled_gradient
+from nasengine.strategies.relaxation import Relaxation
 from nasengine.testing import TinyTask
 
 CPU = torch.device("cpu")

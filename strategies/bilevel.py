@@ -1,0 +1,155 @@
+"""The loop that gradient-based one-shot strategies share: architecture weights α and weights w learn in turns.
+
+Liu, Simonyan, Yang 2019, "DARTS: Differentiable Architecture Search", ICLR: algorithm 1 and equations 3–4 (bilevel
+problem). Each strategy's file says what it does otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from nasengine import ConfigError, Context, Derivation, OneShotStrategy, Supernet, Task, TrainingDiverged
+
+from .relaxation import Relaxation
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """What one step has at hand: a batch of each half of the training data, and what learns from them."""
+
+    task: Task
+    supernet: Supernet
+    relaxation: Relaxation
+    weights: list[nn.Parameter]
+    w_step: torch.optim.Optimizer
+    alpha_step: torch.optim.Optimizer
+    train_batch: Any = None
+    valid_batch: Any = None
+
+    def train_loss(self) -> Tensor:
+        """Of w: at the gates that the relaxation sets for it."""
+        self.relaxation.apply_for_weights()
+        return self.task.loss(self.supernet, self.train_batch)
+
+    def valid_loss(self) -> Tensor:
+        """Of α: at the gates that the relaxation sets for it."""
+        self.relaxation.apply()
+        return self.task.loss(self.supernet, self.valid_batch)
+
+
+@dataclass(kw_only=True, eq=False)
+class Bilevel(OneShotStrategy):
+    """Gradient-based search in a supernet: for each pair of batches a step of α on one, then a step of w on the other.
+
+    Options:
+        epochs: of the search; by default as the task's recipe says (50 in the paper of DARTS, for CIFAR-10).
+        batch_size: of the search, for w and for α.
+        learning_rate, learning_rate_min: of w, falling from one to the other by a cosine.
+        momentum, weight_decay, gradient_clip: of w's SGD; a gradient_clip of 0 clips nothing.
+        alpha_learning_rate, alpha_weight_decay: of α's Adam.
+        warmup: the share of the epochs, at the beginning, in which w learns alone.
+        restarts: independent searches, from different seeds; the best derived architecture is kept.
+    """
+
+    epochs: int | None = None
+    batch_size: int = 64
+    learning_rate: float = 0.025
+    learning_rate_min: float = 0.001
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    gradient_clip: float = 5.0
+    alpha_learning_rate: float = 3e-4
+    alpha_weight_decay: float = 1e-3
+    warmup: float = 0.0
+    restarts: int = 1
+
+    alpha_betas: ClassVar[tuple[float, float]] = (0.5, 0.999)
+
+    def __post_init__(self) -> None:
+        if min(self.epochs or 1, self.batch_size, self.restarts) < 1 or self.epochs == 0:
+            raise self.refused("expects epochs, batch_size and restarts of at least 1")
+        if not 0 <= self.warmup < 1:
+            raise self.refused(
+                f"has warmup = {self.warmup}; expected a share of the epochs, at least 0 and less than 1"
+            )
+
+    def refused(self, why: str) -> ConfigError:
+        """The error for options that cannot be; the strategy is named as its file is."""
+        return ConfigError(f"the strategy {type(self).__module__.rpartition('.')[2]!r} {why}")
+
+    def relax(self, supernet: Supernet, task: Task, context: Context) -> Relaxation:
+        """α, and how it sets the gates."""
+        return Relaxation(supernet, context)
+
+    def batches(self, task: Task, context: Context) -> Iterator[tuple[Any, Any]]:
+        """An epoch's pairs of batches: what w learns from, what α learns from."""
+        train = task.train_batches(self.batch_size, context.generator, part=(0.0, 0.5))
+        valid = task.train_batches(self.batch_size, context.generator, part=(0.5, 1.0))
+        return zip(train, valid, strict=False)
+
+    def alpha_gradient(self, step: Step) -> tuple[Tensor, Tensor]:
+        """The validation loss and its gradient in α."""
+        loss, (gradient,) = gradients(step.valid_loss, [step.relaxation.alpha])
+        return loss, gradient
+
+    def weights_loss(self, step: Step) -> Tensor:
+        """What w is fitted to."""
+        return step.train_loss()
+
+    def advance(self, step: Step, alpha_learns: bool) -> dict[str, Tensor]:
+        """One step of α, where it learns yet, and one of w. The losses before them, by name."""
+        losses = {}
+        if alpha_learns:
+            losses["valid_loss"], step.relaxation.alpha.grad = self.alpha_gradient(step)
+            step.alpha_step.step()
+            step.relaxation.stepped()
+        losses["train_loss"], found = gradients(lambda: self.weights_loss(step), step.weights)
+        self.fit(step, found)
+        return losses
+
+    def fit(self, step: Step, found: Sequence[Tensor]) -> None:
+        """One step of w along its gradients."""
+        for weight, gradient in zip(step.weights, found, strict=True):
+            weight.grad = gradient
+        if self.gradient_clip:
+            nn.utils.clip_grad_norm_(step.weights, self.gradient_clip)
+        step.w_step.step()
+
+    def learn(self, supernet: Supernet, task: Task, context: Context) -> Iterator[Derivation]:
+        supernet.freeze_affine()
+        epochs = self.epochs or task.recipe.search_epochs
+        relaxation = self.relax(supernet, task, context)
+        alpha = relaxation.alpha
+        weights = [weight for weight in supernet.parameters() if weight.requires_grad]
+        w_step = torch.optim.SGD(weights, self.learning_rate, self.momentum, weight_decay=self.weight_decay, fused=True)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(w_step, epochs, self.learning_rate_min)
+        alpha_step = torch.optim.Adam(
+            [alpha], self.alpha_learning_rate, betas=self.alpha_betas, weight_decay=self.alpha_weight_decay
+        )
+        step = Step(task, supernet, relaxation, weights, w_step, alpha_step)
+        context.keep(supernet=supernet, alpha=alpha, w_step=w_step, cosine=cosine, alpha_step=alpha_step)
+        for epoch in context.epochs(epochs):
+            relaxation.begin(epoch / max(epochs - 1, 1))
+            alpha_learns = epoch >= round(self.warmup * epochs)
+            supernet.train()
+            losses = []
+            for step.train_batch, step.valid_batch in self.batches(task, context):
+                found = self.advance(step, alpha_learns)
+                losses.append({name: loss.detach() for name, loss in found.items()})
+            cosine.step()
+            metrics = {name: float(torch.stack([found[name] for found in losses]).mean()) for name in sorted(losses[0])}
+            if not torch.isfinite(alpha).all() or not torch.isfinite(torch.tensor([*metrics.values()])).all():
+                raise TrainingDiverged(f"the supernet's loss is {metrics['train_loss']} in epoch {epoch + 1}")
+            yield Derivation(relaxation.derive(), {**metrics, "entropy": relaxation.entropy()})
+
+
+def gradients(loss: Callable[[], Tensor], wanted: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """The loss and its gradient in `wanted` alone: nothing is computed for tensors that the step does not use."""
+    value = loss()
+    found = torch.autograd.grad(value, wanted, allow_unused=True)
+    return value, [torch.zeros_like(w) if g is None else g for w, g in zip(wanted, found, strict=True)]
