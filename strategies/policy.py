@@ -10,6 +10,7 @@ all k! orders. As for k = 1, equal logits give equal chances.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,25 +32,6 @@ def bounded(logits: Tensor, temperature: float, constant: Tensor | float | None)
     return scaled if constant is None else constant * torch.tanh(scaled)
 
 
-def partitions(logits: Tensor, most: int) -> list[tuple[Tensor, Tensor]]:
-    """Of sets of j of the first i options: the log of the sum of their weights, and the mean of their logits' sums.
-
-    logits: shape (rows, n). Returns for i = 0 … n the two, each of shape (rows, most + 1), j along its columns.
-    """
-    log_sums = logits.new_full((len(logits), most + 1), NEVER)
-    log_sums[:, 0] = 0.0
-    means = torch.zeros_like(log_sums)
-    found = [(log_sums, means)]
-    for option in logits.unbind(1):
-        with_it = log_sums[:, :-1] + option[:, None]
-        larger = torch.logaddexp(log_sums[:, 1:], with_it)
-        share = torch.exp(with_it - larger)  # of the sets that have the option among those of their size
-        mean = (1 - share) * means[:, 1:] + share * (means[:, :-1] + option[:, None])
-        log_sums, means = torch.cat([log_sums[:, :1], larger], 1), torch.cat([means[:, :1], mean], 1)
-        found.append((log_sums, means))
-    return found
-
-
 def sets(logits: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     """Of the sets of k options: the log of the sum of their weights Π exp(logit), and the entropy of their softmax.
 
@@ -58,26 +40,38 @@ def sets(logits: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     if bool((k == 1).all()):
         normaliser = logits.logsumexp(1)
         return normaliser, normaliser - (logits.softmax(1) * logits).sum(1)
-    log_sums, means = partitions(logits, int(k.max()))[-1]
+    # column j: of the sets of j of the options so far, the log of the sum of their weights, their mean sum of logits
+    log_sums = torch.cat([logits.new_zeros(len(logits), 1), logits.new_full((len(logits), int(k.max())), NEVER)], 1)
+    means = torch.zeros_like(log_sums)
+    for option in logits.unbind(1):
+        with_it = log_sums[:, :-1] + option[:, None]
+        larger = torch.logaddexp(log_sums[:, 1:], with_it)
+        share = torch.exp(with_it - larger)
+        mean = (1 - share) * means[:, 1:] + share * (means[:, :-1] + option[:, None])
+        log_sums, means = torch.cat([log_sums[:, :1], larger], 1), torch.cat([means[:, :1], mean], 1)
     normaliser = log_sums.gather(1, k[:, None])[:, 0]
     return normaliser, normaliser - means.gather(1, k[:, None])[:, 0]
 
 
-def draw_sets(logits: Tensor, k: Tensor, generator: torch.Generator) -> Tensor:
-    """A set of k options a row, as zeros and ones. logits: shape (rows, n); k: (rows,). Returns shape (rows, n)."""
-    drawn = torch.zeros_like(logits)
-    if bool((k == 1).all()):
-        return drawn.scatter_(1, torch.multinomial(logits.softmax(1), 1, generator=generator), 1.0)
-    uniform = torch.rand(logits.shape, generator=generator, dtype=logits.dtype)
-    # from the last option to the first: kept with the share of the sets that have it, of those still possible
-    tables, left = [log_sums for log_sums, _ in partitions(logits, int(k.max()))], k[:, None]
-    for i in reversed(range(logits.shape[1])):
-        without = (left - 1).clamp_min(0)
-        log_share = logits[:, i : i + 1] + tables[i].gather(1, without) - tables[i + 1].gather(1, left)
-        keep = (left > 0) & (uniform[:, i : i + 1] < torch.exp(log_share))
-        drawn[:, i : i + 1] = keep
-        left = left - keep.long()
-    return drawn
+def draw_set(logits: Sequence[float], k: int, generator: torch.Generator) -> list[int]:
+    """The indices of k of the options, with the probability of their set."""
+    tables = [[0.0] + [-math.inf] * k]  # of the first i options, by j: the log of the sum of all sets' weights
+    for logit in logits:
+        last = tables[-1]
+        tables.append([0.0] + [log_add(without, less + logit) for without, less in zip(last[1:], last, strict=False)])
+    uniform = torch.rand(len(logits), generator=generator, dtype=torch.float64).tolist()
+    kept: list[int] = []
+    for i in reversed(range(len(logits))):  # kept with the share of the sets that have it, of those still possible
+        left = k - len(kept)
+        if left and uniform[i] < math.exp(logits[i] + tables[i][left - 1] - tables[i + 1][left]):
+            kept.append(i)
+    return kept
+
+
+def log_add(a: float, b: float) -> float:
+    """log(exp(a) + exp(b)); both may be −∞."""
+    low, high = sorted((a, b))
+    return high if low == -math.inf else high + math.log1p(math.exp(low - high))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,29 +117,35 @@ class Policy(nn.Module):
         """An architecture, allowed or not, with the probability that the policy gives it."""
 
     @abstractmethod
+    def logits(self, architectures: Sequence[Architecture], chosen: Tensor) -> Tensor:
+        """Of every decision's options, given the picks before: shape (architectures or 1, decisions, most options).
+
+        chosen: what each picked, as zeros and ones, of that shape.
+        """
+
     def log_probabilities(self, architectures: Sequence[Architecture]) -> tuple[Tensor, Tensor]:
         """Of each its log-probability, and the entropies, given the picks before, of the decisions on its way, added
         up: their mean over draws is the policy's entropy (the chain rule). Two tensors of shape (architectures,)."""
+        chosen = torch.stack([self._chosen(architecture) for architecture in architectures])
+        active = (chosen > 0).any(2).double()
+        logits = self.logits(architectures, chosen)
+        normaliser, entropy = sets(logits.flatten(0, 1), self.k.repeat(len(logits)))
+        shape = logits.shape[:2]
+        log_p = (chosen * logits).sum((1, 2)) - (active * normaliser.view(shape)).sum(1)
+        return log_p, (active * entropy.view(shape)).sum(1)
 
-    def chosen(self, architecture: Architecture, decisions: Sequence[Decision]) -> Tensor:
-        """A row of zeros and ones for each decision: the options that the architecture picked; all zeros where the
-        decision is not active. Shape (decisions, most options)."""
-        found = torch.zeros(len(decisions), self.missing.shape[1], dtype=torch.float64)
-        picked = (
-            (row, d.indices(architecture.picks[d.name]))
-            for row, d in enumerate(decisions)
-            if d.name in architecture.picks
-        )
-        places = [(row, index) for row, indices in picked for index in indices]
-        if places:
-            found[tuple(zip(*places, strict=True))] = 1.0
+    def _chosen(self, architecture: Architecture) -> Tensor:
+        """Zeros and ones, shape (decisions, most options); of decisions that are not active, zeros."""
+        found = torch.zeros(self.missing.shape, dtype=torch.float64)
+        for row, decision in enumerate(self.decisions):
+            if decision.name in architecture.picks:
+                found[row, decision.indices(architecture.picks[decision.name])] = 1.0
         return found
 
-    @staticmethod
-    def pick(decision: Decision, row: Sequence[float]) -> Pick:
-        """The pick that a row of zeros and ones stands for."""
-        indices = [index for index, kept in enumerate(row) if kept]
-        return decision.ordered(indices) if decision.kind == "some" else decision.options[indices[0]]
+    def _picked(self, decision: Decision, logits: Sequence[float], generator: torch.Generator) -> Pick:
+        """A pick with the probability that a row of logits gives it."""
+        kept = draw_set(logits[: len(decision.options)], decision.k, generator)
+        return decision.ordered(kept) if decision.kind == "some" else decision.options[kept[0]]
 
 
 class TablePolicy(Policy):
@@ -164,26 +164,21 @@ class TablePolicy(Policy):
         self.temperature, self.tanh_constant = temperature, tanh_constant
         self.table = nn.Parameter(1e-3 * torch.randn(self.missing.shape, generator=generator, dtype=torch.float64))
 
-    def logits(self) -> Tensor:
-        """Shape (decisions, most options)."""
+    def logits(self, architectures: Sequence[Architecture], chosen: Tensor) -> Tensor:
+        return self._table()[None]
+
+    def _table(self) -> Tensor:
         return bounded(self.table, self.temperature, self.tanh_constant).masked_fill(self.missing, NEVER)
 
     @torch.no_grad()
     def draw(self, generator: torch.Generator) -> Architecture:
-        drawn = draw_sets(self.logits(), self.k, generator).tolist()
+        logits: list[list[float]] = self._table().tolist()
 
         def choose(decision: Decision) -> Pick:
             row = self.rows.get(decision.name)
-            return next(decision.picks()) if row is None else self.pick(decision, drawn[row])
+            return next(decision.picks()) if row is None else self._picked(decision, logits[row], generator)
 
         return self.domain.walk(choose)
-
-    def log_probabilities(self, architectures: Sequence[Architecture]) -> tuple[Tensor, Tensor]:
-        logits = self.logits()
-        normaliser, entropy = sets(logits, self.k)
-        chosen = torch.stack([self.chosen(architecture, self.decisions) for architecture in architectures])
-        active = chosen.amax(2)
-        return (chosen * logits).sum((1, 2)) - active @ normaliser, active @ entropy
 
 
 class ControllerPolicy(Policy):
@@ -206,9 +201,10 @@ class ControllerPolicy(Policy):
         operation_tanh_reduction: float = 1.0,
     ) -> None:
         super().__init__(domain)
-        self.temperature, self.tanh_constant = temperature, tanh_constant
-        reductions = [operation_tanh_reduction if decision.kind == "one" else 1.0 for decision in self.decisions]
-        self.reduction = torch.tensor(reductions, dtype=torch.float64)[:, None]
+        self.temperature, self.constant = temperature, None
+        if tanh_constant is not None:
+            operation = torch.tensor([[float(decision.kind == "one")] for decision in self.decisions])
+            self.constant = tanh_constant / operation_tanh_reduction ** operation.double()
         shape = (*self.missing.shape, hidden)
         self.start = nn.Parameter(torch.empty(hidden, dtype=torch.float64))
         self.embedding = nn.Parameter(torch.empty(shape, dtype=torch.float64))
@@ -217,55 +213,46 @@ class ControllerPolicy(Policy):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.1, 0.1, generator=generator)
 
-    def logits(self, states: Tensor, rows: Tensor) -> Tensor:
-        """Of decisions `rows`, shape (…,), at the states (…, hidden): shape (…, most options)."""
-        constant = self.tanh_constant and self.tanh_constant / self.reduction[rows]
-        raw = (self.output[rows] @ states.unsqueeze(-1)).squeeze(-1)
-        return bounded(raw, self.temperature, constant).masked_fill(self.missing[rows], NEVER)
+    def logits(self, architectures: Sequence[Architecture], chosen: Tensor) -> Tensor:
+        ways = [self._way(architecture) for architecture in architectures]
+        order = torch.zeros(len(ways), max(1, *map(len, ways)), dtype=torch.long)  # of each step its decision,
+        steps = torch.zeros(chosen.shape[:2], dtype=torch.long)  # and of each decision its step
+        for index, way in enumerate(ways):
+            order[index, : len(way)] = torch.tensor(way, dtype=torch.long)
+            steps[index, way] = torch.arange(len(way))
+        one = torch.arange(len(ways))[:, None]
+        embedded = torch.einsum("adn,dnh->adh", chosen, self.embedding) / self.k[:, None]
+        start = self.start.expand(len(ways), 1, -1)
+        states, _ = self.lstm(torch.cat([start, embedded[one, order[:, :-1]]], 1))
+        raw = torch.einsum("adh,dnh->adn", states[one, steps], self.output)
+        return bounded(raw, self.temperature, self.constant).masked_fill(self.missing, NEVER)
 
     @torch.no_grad()
     def draw(self, generator: torch.Generator) -> Architecture:
         weights = list(self.lstm.parameters())
+        constant = [None] * len(self.rows) if self.constant is None else self.constant[:, 0].tolist()
         fed, state = self.start[None], [self.start.new_zeros(1, len(self.start)) for _ in range(2)]
 
         def choose(decision: Decision) -> Pick:
             nonlocal fed, state
-            if decision.count == 1:
+            row = self.rows.get(decision.name)
+            if row is None:
                 return next(decision.picks())
-            rows = torch.tensor([self.rows[decision.name]])
             state = list(torch.lstm_cell(fed, state, *weights))
-            drawn = draw_sets(self.logits(state[0], rows), self.k[rows], generator)
-            fed = drawn @ self.embedding[rows[0]] / decision.k
-            return self.pick(decision, drawn[0].tolist())
+            logits = bounded(self.output[row] @ state[0][0], self.temperature, constant[row])
+            pick = self._picked(decision, logits.tolist(), generator)
+            fed = self.embedding[row, decision.indices(pick)].mean(0, keepdim=True)
+            return pick
 
         return self.domain.walk(choose)
 
-    def log_probabilities(self, architectures: Sequence[Architecture]) -> tuple[Tensor, Tensor]:
-        ways = [self._way(architecture) for architecture in architectures]
-        longest = max(map(len, ways))
-        rows = torch.zeros(len(ways), longest, dtype=torch.long)
-        chosen = torch.zeros(len(ways), longest, self.missing.shape[1], dtype=torch.float64)
-        for index, (architecture, way) in enumerate(zip(architectures, ways, strict=True)):
-            if way:
-                rows[index, : len(way)] = torch.tensor([self.rows[decision.name] for decision in way])
-                chosen[index, : len(way)] = self.chosen(architecture, way)
-        if not longest:  # nothing to decide
-            return chosen.sum((1, 2)), chosen.sum((1, 2))
-        active = chosen.amax(2)
-        embedded = (chosen.unsqueeze(2) @ self.embedding[rows]).squeeze(2) / self.k[rows].unsqueeze(-1)
-        start = self.start.expand(len(ways), 1, -1)
-        states, _ = self.lstm(torch.cat([start, embedded[:, :-1]], 1))
-        logits = self.logits(states, rows)
-        normaliser, entropy = (each.view_as(active) for each in sets(logits.flatten(0, 1), self.k[rows].flatten()))
-        return (chosen * logits).sum((1, 2)) - (active * normaliser).sum(1), (active * entropy).sum(1)
-
-    def _way(self, architecture: Architecture) -> list[Decision]:
-        """The decisions that the controller makes for this architecture, in its order."""
-        way: list[Decision] = []
+    def _way(self, architecture: Architecture) -> list[int]:
+        """The rows of the decisions that the controller makes for this architecture, in its order."""
+        way: list[int] = []
 
         def choose(decision: Decision) -> Pick:
-            if decision.count > 1:
-                way.append(decision)
+            if decision.name in self.rows:
+                way.append(self.rows[decision.name])
             return architecture.picks[decision.name]
 
         self.domain.walk(choose)
