@@ -28,14 +28,17 @@ from .trial import Evaluate, Learn, Objective, Request, Trial
 __version__ = "0.1.0"
 
 if _TYPE_CHECKING:
+    from .comparing import Compared, compare
     from .context import Context
     from .cost import cost_of
     from .plan import Observer
+    from .registry import strategy_named
     from .run import Comparison, Run
     from .supernet import Depth, Gate, One, Several, Supernet, inherit
     from .widths import conv2d, join, mask_channels
 
 _LATER = {
+    "Compared": "comparing",
     "Comparison": "run",
     "Context": "context",
     "Depth": "supernet",
@@ -45,21 +48,23 @@ _LATER = {
     "Run": "run",
     "Several": "supernet",
     "Supernet": "supernet",
+    "compare": "comparing",
     "conv2d": "widths",
     "cost_of": "cost",
     "inherit": "supernet",
     "join": "widths",
     "mask_channels": "widths",
+    "strategy_named": "registry",
 }
 """Names whose modules import torch or pydantic: fetched when first used, so that `import nasengine` stays light."""
 
 __all__ = [
-    "Architecture", "ArchitectureError", "Batch", "Chooser", "Comparison", "ConfigError", "Context", "DataError",
-    "Decision", "Depth", "Derivation", "Domain", "Evaluate", "Evaluator", "ExportError", "Fidelity", "Gate", "Learn",
-    "Metrics", "NasError", "Objective", "Observer", "One", "OneShotStrategy", "Pick", "PluginError", "Recipe",
-    "Request", "Run", "RunError", "RunFailed", "SearchSpace", "Several", "Shapes", "SpaceError", "Split", "Strategy",
-    "Supernet", "Task", "TrainingDiverged", "Trial", "build", "conv2d", "cost_of", "inherit", "join", "mask_channels",
-    "reference", "references", "resume", "search", "train",
+    "Architecture", "ArchitectureError", "Batch", "Chooser", "Compared", "Comparison", "ConfigError", "Context",
+    "DataError", "Decision", "Depth", "Derivation", "Domain", "Evaluate", "Evaluator", "ExportError", "Fidelity",
+    "Gate", "Learn", "Metrics", "NasError", "Objective", "Observer", "One", "OneShotStrategy", "Pick", "PluginError",
+    "Recipe", "Request", "Run", "RunError", "RunFailed", "SearchSpace", "Several", "Shapes", "SpaceError", "Split",
+    "Strategy", "Supernet", "Task", "TrainingDiverged", "Trial", "build", "compare", "conv2d", "cost_of", "inherit",
+    "join", "mask_channels", "reference", "references", "resume", "search", "strategy_named", "train",
 ]  # fmt: skip
 
 

@@ -40,8 +40,8 @@ def resolve(config: Config, objects: Objects) -> Plan:
             task.check(fidelity)
     if config.clock == "simulated" and not evaluator.simulates:
         raise ConfigError(
-            f"the clock is 'simulated', but the evaluator {evaluator.known_as!r} simulates none; expected 'real', or an "
-            f"evaluator such as tabular"
+            f"the clock is 'simulated', but the evaluator {evaluator.known_as!r} simulates none; expected 'real', or "
+            f"an evaluator such as tabular"
         )
     if len(objectives) > 1 and not strategy.several_objectives:
         raise ConfigError(

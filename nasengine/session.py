@@ -78,8 +78,9 @@ def search(
     for kind, given in objects.items():
         settings[kind] = choice_of(kind, given)
     settings |= {
-        "trials": trials, "time_limit": time_limit, "clock": clock, "seed": seed, "objectives": objectives, "baseline": baseline,
-        "max_failures": max_failures, "threads": threads, "data": data, "storage": storage, **machine,
+        "trials": trials, "time_limit": time_limit, "clock": clock, "seed": seed,
+        "objectives": objectives, "baseline": baseline, "max_failures": max_failures, "threads": threads, "data": data,
+        "storage": storage, **machine,
         "constraints": constraints if isinstance(constraints, str) else tuple(constraints),
         "start_from": start_from if isinstance(start_from, str) else tuple(start_from),
     }  # fmt: skip
@@ -129,7 +130,7 @@ def start(
     from .ledger import Ledger, RunLock
     from .registry import fingerprint, importable
 
-    config = around(_absolute(config), fixed="space" in (objects or {}))
+    config = around(absolute(config), fixed="space" in (objects or {}))
     # the number of threads changes the last digits of results, so it is a setting of the run, not of the day
     config = config.model_copy(update={"threads": config.threads or threads_of(config)})
     plan = resolve(config, objects or {})
@@ -257,7 +258,7 @@ def _refuse_a_run(folder: Path) -> None:
         raise RunError(f"{folder} holds a run; go on with it: nas resume {folder}, or choose another folder with --out")
 
 
-def _absolute(config: Config) -> Config:
+def absolute(config: Config) -> Config:
     """Paths of plugin files and of the task's data as absolute ones, so that a run resumes from any folder."""
     changes: dict[str, Any] = {}
     for kind in ("space", "strategy", "evaluator", "task"):

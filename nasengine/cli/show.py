@@ -150,6 +150,7 @@ def _overview(run: Run, every: bool) -> dict[str, Any]:
                 lines.append(f"trial {number:<4} {run.objectives[0].metric} by epoch {curve(values)} {ends}")
         errors = [(row["number"], row["error"]) for row in rows if row["error"]]
         lines += [f"trial {number}: {error}" for number, error in errors[:ROWS]]
+        lines += [f"trial {trial.number}: {note}" for trial in run.all_trials for note in trial.notes][:ROWS]
     return {"text": "\n".join(lines), "json": summary}
 
 
@@ -175,6 +176,7 @@ def _trial(run: Run, number: int) -> dict[str, Any]:
     lines += [f"  {name:<22}{metric(name, value)}" for name, value in trial.metrics.items()]
     if row["error"]:
         lines.append(f"error: {row['error']}")
+    lines += [f"note: {note}" for note in trial.notes]
     if trial.architecture is not None:
         lines += ["", *run.describe(trial.architecture).splitlines()]
     if points:
@@ -195,7 +197,9 @@ def _plugin(kind: Any, name: str) -> dict[str, Any]:
 
     cls = load(kind, name)
     document = inspect.cleandoc(cls.__doc__ or "").partition("Options:")
-    explained = explanations(document[2])
+    explained: dict[str, str] = {}
+    for known in reversed(cls.__mro__):  # an option that is inherited is explained where it was defined
+        explained |= explanations(inspect.cleandoc(known.__doc__ or "").partition("Options:")[2])
     options = []
     for option, parameter in options_of(cls).items():
         default = None if parameter.default is parameter.empty else parameter.default
