@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,8 +53,8 @@ def sets(logits: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     return normaliser, normaliser - means.gather(1, k[:, None])[:, 0]
 
 
-def draw_set(logits: Sequence[float], k: int, generator: torch.Generator) -> list[int]:
-    """The indices of k of the options, with the probability of their set."""
+def draw_set(logits: Sequence[float], k: int, generator: torch.Generator) -> tuple[list[int], float]:
+    """The indices of k of the options, drawn with the probability of their set, and the log of that."""
     tables = [[0.0] + [-math.inf] * k]  # of the first i options, by j: the log of the sum of all sets' weights
     for logit in logits:
         last = tables[-1]
@@ -65,7 +65,7 @@ def draw_set(logits: Sequence[float], k: int, generator: torch.Generator) -> lis
         left = k - len(kept)
         if left and uniform[i] < math.exp(logits[i] + tables[i][left - 1] - tables[i + 1][left]):
             kept.append(i)
-    return kept
+    return kept, sum(logits[i] for i in kept) - tables[-1][k]
 
 
 def log_add(a: float, b: float) -> float:
@@ -77,10 +77,12 @@ def log_add(a: float, b: float) -> float:
 @dataclass(frozen=True, slots=True)
 class Sample:
     """architecture: one that is allowed. drawn: what the policy drew, and what its probabilities are of; the same one,
-    unless no draw was allowed and `architecture` is what the domain completed the last one to."""
+    unless no draw was allowed and `architecture` is what the domain completed the last one to. log_probability: of
+    `drawn`, at the policy as it was."""
 
     architecture: Architecture
     drawn: Architecture
+    log_probability: float
 
 
 class Policy(nn.Module):
@@ -102,10 +104,10 @@ class Policy(nn.Module):
         """An allowed architecture. Draws that are not allowed are drawn again, some times; then the domain completes
         one. The distribution is then the policy's on the allowed ones, all but for what was completed."""
         for _ in range(DRAWS):
-            drawn = self.draw(generator)
+            drawn, log_p = self.draw(generator)
             if self.domain.allows(drawn):
-                return Sample(drawn, drawn)
-        return Sample(self.domain.complete(drawn.picks), drawn)
+                return Sample(drawn, drawn, log_p)
+        return Sample(self.domain.complete(drawn.picks), drawn, log_p)
 
     def log_probability(self, architecture: Architecture) -> tuple[Tensor, Tensor]:
         """As `log_probabilities`, of one architecture: two scalars."""
@@ -113,8 +115,8 @@ class Policy(nn.Module):
         return log_p[0], entropy[0]
 
     @abstractmethod
-    def draw(self, generator: torch.Generator) -> Architecture:
-        """An architecture, allowed or not, with the probability that the policy gives it."""
+    def draw(self, generator: torch.Generator) -> tuple[Architecture, float]:
+        """An architecture, allowed or not, drawn with the probability that the policy gives it; and the log of that."""
 
     @abstractmethod
     def logits(self, architectures: Sequence[Architecture], chosen: Tensor) -> Tensor:
@@ -142,10 +144,27 @@ class Policy(nn.Module):
                 found[row, decision.indices(architecture.picks[decision.name])] = 1.0
         return found
 
-    def _picked(self, decision: Decision, logits: Sequence[float], generator: torch.Generator) -> Pick:
-        """A pick with the probability that a row of logits gives it."""
-        kept = draw_set(logits[: len(decision.options)], decision.k, generator)
-        return decision.ordered(kept) if decision.kind == "some" else decision.options[kept[0]]
+    def _drawn(
+        self,
+        logits_of: Callable[[int], Sequence[float]],
+        generator: torch.Generator,
+        note: Callable[[int, list[int]], None] = lambda *_: None,
+    ) -> tuple[Architecture, float]:
+        """A walk through the domain: `logits_of` a decision's row are asked for when it is met, and `note` is told the
+        row and the indices of what was drawn."""
+        log_p = 0.0
+
+        def choose(decision: Decision) -> Pick:
+            nonlocal log_p
+            row = self.rows.get(decision.name)
+            if row is None:
+                return next(decision.picks())
+            kept, log_share = draw_set(logits_of(row)[: len(decision.options)], decision.k, generator)
+            log_p += log_share
+            note(row, kept)
+            return decision.ordered(kept) if decision.kind == "some" else decision.options[kept[0]]
+
+        return self.domain.walk(choose), log_p
 
 
 class TablePolicy(Policy):
@@ -171,14 +190,9 @@ class TablePolicy(Policy):
         return bounded(self.table, self.temperature, self.tanh_constant).masked_fill(self.missing, NEVER)
 
     @torch.no_grad()
-    def draw(self, generator: torch.Generator) -> Architecture:
+    def draw(self, generator: torch.Generator) -> tuple[Architecture, float]:
         logits: list[list[float]] = self._table().tolist()
-
-        def choose(decision: Decision) -> Pick:
-            row = self.rows.get(decision.name)
-            return next(decision.picks()) if row is None else self._picked(decision, logits[row], generator)
-
-        return self.domain.walk(choose)
+        return self._drawn(logits.__getitem__, generator)
 
 
 class ControllerPolicy(Policy):
@@ -228,23 +242,22 @@ class ControllerPolicy(Policy):
         return bounded(raw, self.temperature, self.constant).masked_fill(self.missing, NEVER)
 
     @torch.no_grad()
-    def draw(self, generator: torch.Generator) -> Architecture:
+    def draw(self, generator: torch.Generator) -> tuple[Architecture, float]:
         weights = list(self.lstm.parameters())
         constant = [None] * len(self.rows) if self.constant is None else self.constant[:, 0].tolist()
         fed, state = self.start[None], [self.start.new_zeros(1, len(self.start)) for _ in range(2)]
 
-        def choose(decision: Decision) -> Pick:
-            nonlocal fed, state
-            row = self.rows.get(decision.name)
-            if row is None:
-                return next(decision.picks())
+        def logits_of(row: int) -> list[float]:
+            nonlocal state
             state = list(torch.lstm_cell(fed, state, *weights))
-            logits = bounded(self.output[row] @ state[0][0], self.temperature, constant[row])
-            pick = self._picked(decision, logits.tolist(), generator)
-            fed = self.embedding[row, decision.indices(pick)].mean(0, keepdim=True)
-            return pick
+            logits: list[float] = bounded(self.output[row] @ state[0][0], self.temperature, constant[row]).tolist()
+            return logits
 
-        return self.domain.walk(choose)
+        def feed(row: int, kept: list[int]) -> None:
+            nonlocal fed
+            fed = self.embedding[row, kept].mean(0, keepdim=True)
+
+        return self._drawn(logits_of, generator, feed)
 
     def _way(self, architecture: Architecture) -> list[int]:
         """The rows of the decisions that the controller makes for this architecture, in its order."""
