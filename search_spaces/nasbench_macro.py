@@ -75,6 +75,10 @@ class NASBenchMacroSpace(SearchSpace):
         nx.add_path(graph, range(len(nodes)))
         return graph
 
+    def notation(self, architecture: Architecture) -> str:
+        """The benchmark's own, as `to_nasbench_macro` gives it."""
+        return to_nasbench_macro(architecture)
+
     def describe(self, architecture: Architecture) -> str:
         """The layers, a stage a line; and the benchmark's own notation."""
         blocks, lines = _picked(architecture), []

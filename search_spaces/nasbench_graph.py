@@ -1,0 +1,189 @@
+"""The space of NAS-Bench-Graph: four graph layers, joined in one of nine ways; small enough that all of it was trained.
+
+Qin, Zhang, Wang, Zhang, Zhu 2022, "NAS-Bench-Graph: Benchmarking Graph Neural Architecture Search", NeurIPS, section 3.
+Each of four nodes has one input, the raw features or an earlier node, and one of nine operations; the nodes that no
+other reads are concatenated. Nine ways to join them × 9⁴ operations, of which the benchmark trained 26,206: those that
+are different networks.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from functools import cache, partial
+from itertools import permutations
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from nasengine import Architecture, ArchitectureError, Chooser, ConfigError, SearchSpace, Task
+
+from .operations.graph import nasbench_graph_operations
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+NODES = 4
+LINKS = ("0000", "0001", "0011", "0012", "0013", "0111", "0112", "0122", "0123")
+"""The input of each node: 0 is the raw features, n the n-th node; in the benchmark's order."""
+OPERATIONS = ("gat", "gcn", "gin", "cheb", "sage", "arma", "graph", "fc", "skip")
+"""In the benchmark's order."""
+Cell = tuple[tuple[int, ...], tuple[str, ...]]
+"""The inputs of the nodes, and their operations."""
+
+
+class Joined(nn.Module):
+    """Four operations, joined in one way: (N, features), (2, E) → (N, classes)."""
+
+    def __init__(
+        self,
+        choose: Chooser,
+        operations: Callable[[int, int], Mapping[str, Callable[[], nn.Module]]],
+        links: Sequence[int],
+        features: int,
+        hidden: int,
+        classes: int,
+    ) -> None:
+        super().__init__()
+        self.links = tuple(links)
+        sizes = [hidden if source else features for source in links]
+        self.nodes = nn.ModuleList(
+            [choose.one(f"node{i}", operations(size, hidden)) for i, size in enumerate(sizes, 1)]
+        )
+        self.norms = nn.ModuleList([nn.BatchNorm1d(hidden) for _ in links])
+        self.leaves = [node for node in range(1, NODES + 1) if node not in links]
+        self.head = nn.Sequential(
+            nn.Linear(hidden * len(self.leaves), hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, classes)
+        )
+
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        states = [x]
+        for source, node, norm in zip(self.links, self.nodes, self.norms, strict=True):
+            states.append(torch.relu(norm(node(states[source], edges))))
+        return self.head(torch.cat([states[leaf] for leaf in self.leaves], dim=1))  # type: ignore[no-any-return]
+
+
+class GraphNetwork(nn.Module):
+    """Takes a graph with features `x` (N, features) and edges `edge_index` (2, E), as PyTorch Geometric's `Data`."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, graph: Any) -> Tensor:
+        return self.network(graph.x, graph.edge_index)  # type: ignore[no-any-return]
+
+
+class NASBenchGraphSpace(SearchSpace):
+    """The networks of NAS-Bench-Graph: four graph layers of nine kinds, joined in one of nine ways.
+
+    Without `skip` at the input a network has the benchmark's number of parameters; there, the benchmark hands on the
+    raw features, and this space a linear map of them.
+
+    Options:
+        hidden: channels of each layer; the benchmark's 256 unless you say. It must be even, for `gat` has two heads.
+    """
+
+    def __init__(self, *, hidden: int = 256) -> None:
+        if hidden < 2 or hidden % 2:
+            raise ConfigError(f"the space 'nasbench_graph' has hidden = {hidden}; expected an even number")
+        self.hidden = hidden
+        self._operations: Callable[[int, int], Mapping[str, Callable[[], nn.Module]]] = nasbench_graph_operations
+
+    def build(self, choose: Chooser, task: Task) -> nn.Module:
+        sizes = (math.prod(task.input_shape), self.hidden, task.classes)
+        options = {links: partial(Joined, choose, self._operations, tuple(map(int, links)), *sizes) for links in LINKS}
+        return GraphNetwork(choose.one("links", options))
+
+    def for_recording(self, task: Task) -> Self:
+        """Without layers, so that a search in a table needs no PyTorch Geometric."""
+        space = copy(self)
+        space._operations = lambda channels_in, channels_out: dict.fromkeys(OPERATIONS, nn.Identity)
+        return space
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """One architecture for all that are the same network by the benchmark's rules: 26,206, and one of skips only.
+
+        A skip that others read is struck out, and they read what it read; so is one that alone reads what it reads, and
+        one at the input. Skips at the front fill the places. Of the ways to number what is left, the first is taken.
+        """
+        links, operations = canonical_cell(*_cell(architecture))
+        return Architecture(architecture.space, architecture.options, _picks(links, operations))
+
+    def notation(self, architecture: Architecture) -> str:
+        """The inputs of the nodes and their operations, as `0012|gcn,gat,skip,fc`."""
+        links, operations = _cell(architecture)
+        return f"{''.join(map(str, links))}|{','.join(operations)}"
+
+    def graph(self, architecture: Architecture) -> nx.DiGraph:
+        """The nodes by their operations, a colour for each."""
+        import networkx as nx
+
+        links, operations = _cell(architecture)
+        graph = nx.DiGraph()
+        graph.add_node(0, label="features")
+        for node, (source, operation) in enumerate(zip(links, operations, strict=True), 1):
+            graph.add_node(node, label=operation, group=operation)
+            graph.add_edge(source, node)
+        graph.add_node(NODES + 1, label="concatenate")
+        graph.add_edges_from((node, NODES + 1) for node in range(1, NODES + 1) if node not in links)
+        return graph
+
+    def describe(self, architecture: Architecture) -> str:
+        """A line for each node, and the whole in one line."""
+        links, operations = _cell(architecture)
+        names = ["features", *(f"node {node}" for node in range(1, NODES + 1))]
+        lines = [f"{names[i]} = {o}({names[s]})" for i, (s, o) in enumerate(zip(links, operations, strict=True), 1)]
+        return "\n".join([*lines, self.notation(architecture)])
+
+
+def from_nasbench_graph(text: str, *, hidden: int = 256) -> Architecture:
+    """The architecture of a text such as `0012|gcn,gat,skip,fc`. Raises ArchitectureError where it is none."""
+    links, _, operations = text.partition("|")
+    cell = tuple(operations.split(","))
+    if links not in LINKS or len(cell) != NODES or not set(cell) <= set(OPERATIONS):
+        raise ArchitectureError(
+            f"{text[:200]!r} is no network of NAS-Bench-Graph; expected inputs and operations, as 0012|gcn,gat,skip,fc"
+        )
+    settings = NASBenchGraphSpace(hidden=hidden).recorded_settings()
+    return Architecture("nasbench_graph", settings, _picks(tuple(map(int, links)), cell))
+
+
+@cache
+def canonical_cell(links: tuple[int, ...], operations: tuple[str, ...]) -> Cell:
+    """What `canonical` says, on plain tuples."""
+    nodes = dict(enumerate(zip(links, operations, strict=True), 1))
+    while (idle := next(filter(partial(_idle, nodes), nodes), None)) is not None:
+        source = nodes.pop(idle)[0]
+        nodes = {node: (source if read == idle else read, operation) for node, (read, operation) in nodes.items()}
+    front = NODES - len(nodes)  # the skips at the input, one after the other
+    forms = []
+    for order in permutations(nodes):
+        places = {0: front, **{node: place for place, node in enumerate(order, front + 1)}}
+        read = (*range(front), *(places[nodes[node][0]] for node in order))
+        if "".join(map(str, read)) in LINKS:
+            forms.append((read, [OPERATIONS.index(nodes[node][1]) for node in order]))
+    read, found = min(forms)
+    return read, (*["skip"] * front, *(OPERATIONS[index] for index in found))
+
+
+def _idle(nodes: dict[int, tuple[int, str]], node: int) -> bool:
+    """Whether a skip changes nothing: others read it, or nobody else reads what it reads, or that is the input."""
+    source, operation = nodes[node]
+    sources = [read for read, _ in nodes.values()]
+    return operation == "skip" and (node in sources or sources.count(source) == 1 or source == 0)
+
+
+def _picks(links: tuple[int, ...], operations: tuple[str, ...]) -> dict[str, str]:
+    return {"links": "".join(map(str, links)), **{f"node{i}": name for i, name in enumerate(operations, 1)}}
+
+
+def _cell(architecture: Architecture) -> Cell:
+    picks = architecture.picks
+    links, operations = str(picks.get("links")), tuple(str(picks.get(f"node{i}")) for i in range(1, NODES + 1))
+    if len(picks) != NODES + 1 or not re.fullmatch(r"[0-3]{4}", links) or not set(operations) <= set(OPERATIONS):
+        raise ArchitectureError(f"the architecture is of the space {architecture.space!r}, not of NAS-Bench-Graph")
+    return tuple(map(int, links)), operations

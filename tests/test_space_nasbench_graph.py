@@ -1,0 +1,191 @@
+"""The space of NAS-Bench-Graph against the benchmark's own table: its count, its parameters, its canonical forms."""
+
+# the rooms are seen by mypy as folders, not under their import names, so what comes from them is Any here
+# mypy: disable-error-code="no-any-return"
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nasengine import Architecture, ArchitectureError, ConfigError, SearchSpace
+from nasengine.evaluators.data.tables import Table, read_table
+from nasengine.registry import make
+from nasengine.search_spaces.nasbench_graph import (
+    LINKS,
+    OPERATIONS,
+    NASBenchGraphSpace,
+    canonical_cell,
+    from_nasbench_graph,
+)
+from nasengine.testing import SpaceContract, TinyTask
+
+TABLE = Path(__file__).parents[1].parent / "shared" / "data" / "nas" / "nas_bench_graph_cora_citeseer.npz"
+needs_table = pytest.mark.skipif(not TABLE.is_file(), reason=f"needs the benchmark's table, {TABLE}")
+needs_layers = pytest.mark.skipif(
+    not __import__("importlib.util").util.find_spec("torch_geometric"), reason="needs PyTorch Geometric"
+)
+
+
+class Nodes(TinyTask):
+    """Twelve nodes of a ring with five features, of two classes."""
+
+    input_shape: Any = (5,)
+    classes = 2
+
+    def __init__(self) -> None:
+        around = torch.arange(12)
+        edges = torch.stack([torch.cat([around, (around + 1) % 12]), torch.cat([(around + 1) % 12, around])])
+        features = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
+        self.graph = SimpleNamespace(x=features, edge_index=edges)
+        self.labels = (features[:, 0] > 0).long()
+
+    def to(self, device: torch.device) -> None:
+        pass
+
+    def train_batches(self, batch_size: int, generator: torch.Generator, part: Any = (0.0, 1.0)) -> Iterator[Any]:
+        yield self.graph
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        return nn.functional.cross_entropy(model(batch), self.labels)
+
+    def example(self) -> Any:
+        return self.graph
+
+
+class Cora(TinyTask):
+    """The shapes of Cora, without its graph."""
+
+    input_shape: Any = (1433,)
+    classes = 7
+
+
+@needs_layers
+class TestNASBenchGraphSpace(SpaceContract):
+    def make(self) -> SearchSpace:
+        return NASBenchGraphSpace(hidden=4)
+
+    def task(self) -> Any:
+        return Nodes()
+
+
+def table() -> Table:
+    return read_table(TABLE)
+
+
+def all_cells() -> Iterator[tuple[tuple[int, ...], tuple[str, ...]]]:
+    for links in LINKS:
+        for operations in product(OPERATIONS, repeat=4):
+            yield tuple(map(int, links)), operations
+
+
+def test_the_space_has_nine_ways_to_join_four_of_nine_operations() -> None:
+    assert NASBenchGraphSpace().domain(Cora()).size == 9 * 9**4
+
+
+@needs_table
+def test_the_canonical_networks_are_the_benchmarks_26206_and_the_one_of_skips_only() -> None:
+    forms = {canonical_cell(*cell) for cell in all_cells()}
+    notations = {f"{''.join(map(str, links))}|{','.join(operations)}" for links, operations in forms}
+    assert notations - set(table().rows) == {"0123|skip,skip,skip,skip"}
+    assert set(table().rows) - notations == set()
+    assert len(notations) == 26_207
+
+
+@needs_table
+@needs_layers
+def test_networks_without_a_skip_at_the_input_have_the_benchmarks_number_of_parameters() -> None:
+    space, known = NASBenchGraphSpace(), table()
+    names = Random(0).sample([name for name in known.rows if not name.partition("|")[2].startswith("skip")], 40)
+    for name in names:
+        parameters = sum(weights.numel() for weights in space.shape(from_nasbench_graph(name), Cora()).parameters())
+        assert parameters == pytest.approx(known.columns["parameters"][known.rows[name][0]], abs=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("0000|fc,gat,gcn,gat", "0000|gat,gat,gcn,fc"),  # leaves in any order
+        ("0123|gat,skip,skip,gcn", "0123|skip,skip,gat,gcn"),  # skips that others read
+        ("0011|gat,gcn,skip,gin", "0011|gat,gcn,gin,skip"),  # one that hands on what another reads counts
+        ("0013|gat,gcn,gin,skip", "0112|skip,gat,gcn,gin"),  # nobody else reads what it reads
+        ("0001|gcn,skip,gat,gin", "0112|skip,gcn,gat,gin"),  # at the input
+        ("0012|gin,gat,cheb,gcn", "0012|gat,gin,gcn,cheb"),  # two chains
+    ],
+)
+def test_the_same_network_has_one_canonical_form(text: str, same: str) -> None:
+    space = NASBenchGraphSpace()
+    assert space.notation(space.canonical(from_nasbench_graph(text))) == same
+    assert space.notation(space.canonical(from_nasbench_graph(same))) == same
+
+
+@needs_layers
+def test_equal_networks_by_renumbering_compute_the_same() -> None:
+    """Where nothing is struck out, the weights of one are those of the other in another order."""
+    space, task = NASBenchGraphSpace(hidden=4), Nodes()
+    one = space.model(from_nasbench_graph("0012|gin,gat,fc,gcn", hidden=4), task).eval()
+    other = space.model(from_nasbench_graph("0012|gat,gin,gcn,fc", hidden=4), task).eval()
+    state = one.network.state_dict()
+    moved = {}
+    for name, tensor in state.items():
+        parts = name.split(".")
+        if "nodes" in parts or "norms" in parts:
+            at = next(index for index, part in enumerate(parts) if part in ("nodes", "norms")) + 1
+            parts[at] = str({0: 1, 1: 0, 2: 3, 3: 2}[int(parts[at])])
+        moved[".".join(parts)] = tensor
+    head = next(name for name, tensor in moved.items() if tensor.shape == (4, 8))
+    moved[head] = moved[head][:, [4, 5, 6, 7, 0, 1, 2, 3]]
+    other.network.load_state_dict(moved)
+    with torch.no_grad():
+        assert torch.allclose(one(task.graph), other(task.graph), atol=1e-6)
+
+
+def test_the_notation_reads_back() -> None:
+    space, rng = make("space", "nasbench_graph", {}), np.random.default_rng(0)
+    domain = space.domain(Cora())
+    for architecture in (domain.sample(rng) for _ in range(20)):
+        assert from_nasbench_graph(space.notation(architecture)) == architecture
+        assert space.notation(architecture) in space.describe(architecture)
+
+
+@pytest.mark.parametrize("text", ["", "0012", "0012|gcn,gat", "0021|gcn,gat,gin,fc", "0012|gcn,gat,gin,mlp"])
+def test_what_is_no_network_is_refused(text: str) -> None:
+    with pytest.raises(ArchitectureError, match="is no network of NAS-Bench-Graph"):
+        from_nasbench_graph(text)
+    with pytest.raises(ArchitectureError, match="not of NAS-Bench-Graph"):
+        NASBenchGraphSpace().notation(Architecture("nasbench_graph", {}, {"links": "0012"}))
+
+
+@pytest.mark.parametrize("hidden", [0, 7])
+def test_an_odd_number_of_channels_is_refused(hidden: int) -> None:
+    with pytest.raises(ConfigError, match="expected an even number"):
+        NASBenchGraphSpace(hidden=hidden)
+
+
+def test_a_search_in_a_table_needs_no_graph_layers() -> None:
+    code = """
+import sys
+sys.modules["torch_geometric"] = None
+from nasengine import SpaceError
+from nasengine.search_spaces.nasbench_graph import NASBenchGraphSpace, from_nasbench_graph
+from nasengine.testing import TinyTask
+space = NASBenchGraphSpace()
+assert space.domain(TinyTask()).size == 59_049
+try:
+    space.model(from_nasbench_graph("0012|gcn,gat,skip,fc"), TinyTask())
+except SpaceError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "PyTorch Geometric, which is missing; install it with: pip install 'nasengine[gnn]'" in done.stdout
