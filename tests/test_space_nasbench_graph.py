@@ -152,7 +152,8 @@ def test_equal_networks_by_renumbering_compute_the_same() -> None:
 
 
 def test_the_notation_reads_back() -> None:
-    space, rng = make("space", "nasbench_graph", {}), np.random.default_rng(0)
+    space: Any = make("space", "nasbench_graph", {})
+    rng = np.random.default_rng(0)
     domain = space.domain(Cora())
     for architecture in (domain.sample(rng) for _ in range(20)):
         assert from_nasbench_graph(space.notation(architecture)) == architecture
