@@ -7,7 +7,7 @@ problem). Each strategy's file says what it does otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nasengine import ConfigError, Context, Derivation, OneShotStrategy, Supernet, Task, TrainingDiverged
 
+from .guard import Guard
 from .relaxation import Relaxation
 
 
@@ -54,6 +55,12 @@ class Bilevel(OneShotStrategy):
         alpha_learning_rate, alpha_weight_decay: of α's Adam.
         warmup: the share of the epochs, at the beginning, in which w learns alone.
         restarts: independent searches, from different seeds; the best derived architecture is kept.
+        guard: what is done where the search is about to collapse: `warn` says so, `stop` also ends the learning and
+            goes back to what was derived before (R-DARTS: where the eigenvalue's mean over 5 epochs is more than 1.3
+            times that of 4 epochs before), `off` does neither.
+        hessian: whether the dominant eigenvalue of the validation loss's Hessian in α is measured after each epoch, on
+            one batch: six forward and backward passes of the whole supernet, in the memory that one step of DARTS
+            takes.
     """
 
     epochs: int | None = None
@@ -67,6 +74,8 @@ class Bilevel(OneShotStrategy):
     alpha_weight_decay: float = 1e-3
     warmup: float = 0.0
     restarts: int = 1
+    guard: str = "warn"
+    hessian: bool = True
 
     alpha_betas: ClassVar[tuple[float, float]] = (0.5, 0.999)
 
@@ -77,6 +86,11 @@ class Bilevel(OneShotStrategy):
             raise self.refused(
                 f"has warmup = {self.warmup}; expected a share of the epochs, at least 0 and less than 1"
             )
+
+        if self.guard not in ("warn", "stop", "off"):
+            raise self.refused(f"has guard = {self.guard!r}; expected warn, stop or off")
+        if self.guard == "stop" and not self.hessian:
+            raise self.refused("has guard = 'stop' and hessian = False; it stops by the Hessian's eigenvalue")
 
     def refused(self, why: str) -> ConfigError:
         """The error for options that cannot be; the strategy is named as its file is."""
@@ -132,20 +146,29 @@ class Bilevel(OneShotStrategy):
             [alpha], self.alpha_learning_rate, betas=self.alpha_betas, weight_decay=self.alpha_weight_decay
         )
         step = Step(task, supernet, relaxation, weights, w_step, alpha_step)
-        context.keep(supernet=supernet, alpha=alpha, w_step=w_step, cosine=cosine, alpha_step=alpha_step)
+        warmup = round(self.warmup * epochs)
+        guard = Guard.of(self.guard, self.hessian, task, relaxation, supernet, context, epochs, warmup)
+        context.keep(supernet=supernet, alpha=alpha, w_step=w_step, cosine=cosine, alpha_step=alpha_step, guard=guard)
         for epoch in context.epochs(epochs):
+            if guard.stopped:  # before the process that went on was killed
+                return
             relaxation.begin(epoch / max(epochs - 1, 1))
-            alpha_learns = epoch >= round(self.warmup * epochs)
+            alpha_learns = epoch >= warmup
             supernet.train()
-            losses = []
+            losses: list[dict[str, Tensor]] = []
             for step.train_batch, step.valid_batch in self.batches(task, context):
+                if not losses:
+                    looked_at = step.valid_batch
                 found = self.advance(step, alpha_learns)
                 losses.append({name: loss.detach() for name, loss in found.items()})
             cosine.step()
             metrics = {name: float(torch.stack([found[name] for found in losses]).mean()) for name in sorted(losses[0])}
             if not torch.isfinite(alpha).all() or not torch.isfinite(torch.tensor([*metrics.values()])).all():
                 raise TrainingDiverged(f"the supernet's loss is {metrics['train_loss']} in epoch {epoch + 1}")
-            yield Derivation(relaxation.derive(), {**metrics, "entropy": relaxation.entropy()})
+            seen = guard.look(epoch, relaxation.derive(), looked_at)
+            yield replace(seen, metrics={**metrics, "entropy": relaxation.entropy(), **seen.metrics})
+            if guard.stopped:
+                return
 
 
 def gradients(loss: Callable[[], Tensor], wanted: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
