@@ -59,6 +59,7 @@ class Engine:
         self._networks: dict[bytes, int] = {}
         self._twins: dict[int, list[int]] = {}
         self._announcements: list[Callable[[], None]] = []
+        self._said: set[str] = set()
         self._ended: str | None = None
         self._finished = self._idle = False
         self._numbers = self._asked = 0
@@ -193,6 +194,9 @@ class Engine:
         else:
             self.ledger.report(message.number, message.epoch, dict(message.metrics))
             self._announcements.append(lambda: self.observer.reported(message))
+            if message.note is not None and message.note not in self._said:
+                self._said.add(message.note)
+                self._announcements.append(lambda: self.observer.note(message.note or ""))
             if self._late() and self._open[message.number].purpose == "search":
                 self._cut.add(message.number)
                 self.executor.stop(message.number, "pruned")
@@ -225,7 +229,7 @@ class Engine:
         seed = trial_seed(self.plan.config.seed, outcome.number)
         return Trial(
             outcome.number, request, state, metrics, outcome.curve, outcome.seconds, outcome.worker, error, seed,
-            derived, same_as, outcome.details,
+            derived, same_as, outcome.details, outcome.notes,
         )  # fmt: skip
 
     def _tell_same(self, number: int, told: Event) -> None:

@@ -200,6 +200,7 @@ class Run:
                     "seconds": round(trial.seconds, 3),
                     "error": trial.error,
                     "same_as": trial.same_as,
+                    "notes": list(trial.notes),
                     "id": architecture.short if architecture else None,
                     "architecture": architecture.to_dict()["picks"] if architecture else None,
                 }

@@ -85,10 +85,14 @@ class Strategy(Plugin, ABC):
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """What a one-shot strategy would derive now, and how its learning stands."""
+    """What a one-shot strategy would derive now, and how its learning stands.
+
+    note: what people should know of it at once, in a sentence; it is kept with the trial, a sentence once.
+    """
 
     architecture: Architecture
     metrics: Mapping[str, float] = field(default_factory=dict)
+    note: str | None = None
 
 
 class OneShotStrategy(Strategy):

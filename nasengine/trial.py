@@ -59,13 +59,15 @@ def request_from_dict(data: Mapping[str, Any]) -> Request:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a trial knows after an epoch, counted from 1. epochs: how many there will be at most, if known."""
+    """What a trial knows after an epoch, counted from 1. epochs: how many there will be at most, if known. note: what
+    people should know of it at once."""
 
     number: int
     epoch: int
     metrics: Mapping[str, float]
     epochs: int | None = None
     derived: Architecture | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Outcome:
     error: str | None = None
     derived: Architecture | None = None
     details: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ class Trial:
 
     metrics: finite floats by name. curve: the metrics after each epoch. seconds: what it took. error: one line.
     derived: the architecture that a `Learn` arrived at. same_as: the number of the earlier trial of the same network
-    whose result this is. details: for people (a traceback).
+    whose result this is. details: for people (a traceback). notes: what was said of it while it ran.
     """
 
     number: int
@@ -118,6 +121,7 @@ class Trial:
     derived: Architecture | None = None
     same_as: int | None = None
     details: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> Architecture | None:
@@ -143,13 +147,15 @@ class Trial:
             "derived": self.derived and self.derived.to_dict(),
             "same_as": self.same_as,
             "details": self.details,
+            "notes": list(self.notes),
         }
 
     @classmethod
     def from_dict(cls, number: int, request: Request, seed: int, data: Mapping[str, Any]) -> Trial:
         derived = Architecture.from_dict(data["derived"]) if data["derived"] else None
         rest = {name: data[name] for name in ("state", "metrics", "seconds", "worker", "error", "same_as", "details")}
-        return cls(number, request, curve=tuple(data["curve"]), derived=derived, seed=seed, **rest)
+        notes = tuple(data.get("notes", ()))  # which records had not from the beginning
+        return cls(number, request, curve=tuple(data["curve"]), derived=derived, seed=seed, notes=notes, **rest)
 
 
 @dataclass(frozen=True, slots=True)

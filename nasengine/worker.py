@@ -81,7 +81,10 @@ class Worker:
             details = "".join(traceback.format_exception(raised))
             raised.__traceback__ = None  # its frames hold the model
         seconds = time.perf_counter() - started
-        outcome = Outcome(number, state, run.metrics, tuple(run.curve), seconds, self.name, error, run.derived, details)
+        outcome = Outcome(
+            number, state, run.metrics, tuple(run.curve), seconds, self.name, error, run.derived, details,
+            tuple(run.notes),
+        )  # fmt: skip
         del run
         if state == "out_of_memory":
             gc.collect()
@@ -104,6 +107,8 @@ class _Performance:
         if checkpoint and checkpoint["derived"]:
             self.derived = Architecture.from_json(checkpoint["derived"])
         self.metrics: Metrics = self.curve[-1] if self.curve else {}
+        self.note: str | None = None
+        self.notes: list[str] = list(checkpoint.get("notes", ())) if checkpoint else []
         parent = request.parent if isinstance(request, Evaluate) else None
         self.context = Context(
             worker.space,
@@ -124,7 +129,9 @@ class _Performance:
                 self.metrics = _usable(point)
                 self.curve.append(self.metrics)
                 self._checkpoint()
-                verdict = yield Report(self.number, len(self.curve), self.metrics, self.context.planned, self.derived)
+                verdict = yield Report(
+                    self.number, len(self.curve), self.metrics, self.context.planned, self.derived, self.note
+                )
                 if verdict is not None:
                     if verdict == "interrupted":
                         self._write()
@@ -147,7 +154,9 @@ class _Performance:
         if not isinstance(strategy, OneShotStrategy):
             raise TypeError(f"the strategy {strategy.known_as!r} asked to learn, but is no OneShotStrategy")
         for derivation in strategy.learn(self.context.supernet(), self.worker.task, self.context):
-            self.derived = derivation.architecture
+            self.derived, self.note = derivation.architecture, derivation.note
+            if self.note is not None and self.note not in self.notes:
+                self.notes.append(self.note)
             yield derivation.metrics
         return None
 
@@ -182,6 +191,7 @@ class _Performance:
             "context": self.context.state(),
             "curve": [dict(point) for point in self.curve],
             "derived": derived,
+            "notes": self.notes,
         }
         # without room for a checkpoint the training goes on: there is less to go on from, and nothing wrong
         with suppress(OSError):

@@ -41,6 +41,7 @@ class Slot:
     verdict: Verdict | None = None
     began: float = 0.0
     curve: list[Mapping[str, float]] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)
     label: str = ""
 
 
@@ -73,6 +74,7 @@ class RayExecutor:
     def submit(self, number: int, request: Request, seed: int) -> str:
         slot = self._idle.popleft()
         slot.number, slot.verdict, slot.curve, slot.began = number, None, [], time.monotonic()
+        slot.notes = {}
         what = f" {request.architecture.short}" if isinstance(request, Evaluate) else f" learning {request.restart}"
         slot.label = f"trial {number}{what}"
         slot.pending = slot.actor.begin.options(name=slot.label).remote(number, request, seed)
@@ -181,6 +183,8 @@ class RayExecutor:
             self._idle.append(slot)
         elif isinstance(answer, Report):
             slot.curve.append(answer.metrics)
+            if answer.note is not None:
+                slot.notes[answer.note] = None
             return [answer]
         elif isinstance(answer, Outcome):
             slot.number = None
@@ -230,8 +234,9 @@ class RayExecutor:
                 curve, number = tuple(slot.curve), slot.number
                 error = f"it took longer than the {limit:g} s that a trial may, and had to be killed"
                 ended = Outcome(
-                    number, "timed_out", curve[-1] if curve else {}, curve, now - slot.began, slot.name, error
-                )
+                    number, "timed_out", curve[-1] if curve else {}, curve, now - slot.began, slot.name, error,
+                    notes=tuple(slot.notes),
+                )  # fmt: skip
                 messages.append(ended)
                 ray.kill(slot.actor)
                 self._hire(slot)

@@ -126,6 +126,11 @@ def failures(run: Run) -> tuple[list[tuple[str, str, str]], int]:
     return shown, max(len(ordered) - CAUSES, 0)
 
 
+def notes(run: Run) -> list[tuple[int, str]]:
+    """What was said of the trials while they ran: a trial's number and the sentence."""
+    return [(trial.number, note) for trial in run.all_trials for note in trial.notes][:CAUSES]
+
+
 def _numbers(numbers: Sequence[int]) -> str:
     listed = ", ".join(map(str, numbers[:6]))
     return (

@@ -57,6 +57,7 @@ def page(run: Run) -> str:
         found=_architecture(run, best, notes) if best else None,
         others=[_architecture(run, trial, notes) for trial in facts.runners_up(run)],
         notes=list(dict.fromkeys(notes)),
+        said=facts.notes(run),
         best_so_far=_figure(lambda: plots.best_so_far(run), "Best value so far over the trials"),
         over_time=_figure(lambda: plots.best_so_far(run, "seconds"), "Best value so far over the seconds of the run"),
         curves=_figure(lambda: plots.curves(run), "Learning curves"),
