@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .architecture import Architecture, Pick
 from .domain import Decision, Domain
 from .errors import SpaceError
+from .partial import narrow, partly
 from .widths import inherited
 
 
@@ -84,7 +85,15 @@ class _Options(nn.Module):
 class One(_Options):
     """One of n modules, or their weighted sum."""
 
+    partial = 1
+    """1/partial of the channels pass the options; see `Supernet.pass_partially`."""
+
     def forward(self, *inputs: Any, **named: Any) -> Any:
+        if self.partial > 1:
+            return partly(self._mixed, inputs[0], self.partial)
+        return self._mixed(*inputs, **named)
+
+    def _mixed(self, *inputs: Any, **named: Any) -> Any:
         if self.gate is None or (self.gate.weights is None and len(self.active) == 1):
             return self.option(self.active[0])(*inputs, **named)
         # an option that only gives zeros costs nothing in a sum that has another term
@@ -194,6 +203,18 @@ class Supernet(nn.Module):
                     if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
                         module.weight.requires_grad_(False)
                         module.bias.requires_grad_(False)
+
+    def pass_partially(self, k: int, example: Any) -> int:
+        """Lets only 1/k of the channels through the options of each one-of-n choice; the others go by, and all are
+        shuffled (Xu et al. 2020, section 3.2). How many choices that could be done with.
+
+        Options are made anew, k times as narrow, so a plain model cannot inherit from the supernet any more. Choices
+        stay as they are where the channels are not divisible by k or chosen themselves, where an option changes their
+        number or is made of other layers than torch's convolutions, batch normalisations, poolings and activations,
+        and where no option has parameters. example: an input, on the supernet's device.
+        """
+        choices = [module for module in self.modules() if isinstance(module, One) and module.gate is not None]
+        return narrow(self, choices, k, example) if k != 1 else len(choices)
 
 
 def inherit(model: nn.Module, supernet: Supernet) -> None:
