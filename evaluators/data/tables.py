@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,18 +163,17 @@ def _graphs(content: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
 def nas_bench_graph_package(dataset: str = "") -> Table:
     """NAS-Bench-Graph from its authors' package `nas-bench-graph` (the extra `benchmarks`): nine data sets."""
     try:
-        from nas_bench_graph import light_read
-        from nas_bench_graph.architecture import all_archs
+        package = import_module("nas_bench_graph")
+        cells = import_module("nas_bench_graph.architecture")
     except ImportError:
         raise DataError(
             "the package nas-bench-graph is missing; install it with: pip install 'nasengine[benchmarks]'"
         ) from None
     if dataset not in ("", *GRAPHS):  # it becomes part of a path, and what is there is unpickled
         raise DataError(f"the package nas-bench-graph has no data set {dataset!r}; expected {', '.join(GRAPHS)}")
-    measured: Mapping[int, Mapping[str, float]] = light_read(dataset or "cora")
+    measured: Mapping[int, Mapping[str, float]] = package.light_read(dataset or "cora")
     with redirect_stdout(None):  # it prints how many they are
-        cells = all_archs()
-    known = [(cell, cell.hash_arch()) for cell in cells if cell.hash_arch() in measured]
+        known = [(cell, key) for cell in cells.all_archs() if (key := cell.hash_arch()) in measured]
     architectures = [f"{''.join(map(str, cell.link))}|{','.join(cell.ops)}" for cell, _ in known]
     keys = [key for _, key in known]
     names = {"valid_perf": "accuracy", "perf": "test_accuracy", "latency": "latency", "para": "parameters"}
