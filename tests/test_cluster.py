@@ -168,6 +168,7 @@ def come_and_go(folder: Path, trials: int, removals: int) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_machines_that_leave_and_join_cost_no_trial(tmp_path: Path) -> None:
     result = come_and_go(tmp_path, trials=20, removals=1)
     assert result["trials"] == result["done"] == 21

@@ -33,6 +33,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
+SLOW = {"many-workers.md"}
+"""Pages that begin one Ray after the other."""
+
 SHOWN_ONLY = {
     r"pip install .+": "installs",
     r"git clone .+|cd \S+": "fetches the source",
@@ -180,7 +183,9 @@ def shown(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=shown)
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, marks=pytest.mark.slow) if p.name in SLOW else p for p in PAGES], ids=shown
+)
 @pytest.mark.usefixtures("folder", "warm_python")
 def test_every_block_of_a_page_runs_in_order(page: Path, folder: Path) -> None:
     if not page.exists():

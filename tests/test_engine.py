@@ -126,7 +126,7 @@ class StopsAt(Observer):
 )
 def test_a_search_stopped_anywhere_resumes_to_the_same_end(strategy: str, tmp_path: Path) -> None:
     def settings(name: str) -> dict[str, Any]:
-        return {"space": TinySpace(), "task": TinyTask(), "trials": 5, "baseline": 2, "out": tmp_path / name}
+        return {"space": TinySpace(), "task": TinyTask(), "trials": 3, "baseline": 1, "out": tmp_path / name}
 
     whole = nasengine.search(strategy=strategy, **settings("whole"))
     for stop in itertools.count(1):

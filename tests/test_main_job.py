@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = "nas run --space cell --strategy darts"
-SHORT = f"{COMMAND}:epochs=2 --evaluator train:epochs=4"
+SHORT = f"{COMMAND}:epochs=1 --evaluator train:epochs=4"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Job:
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param((SHORT, 2), id="short"), pytest.param((COMMAND, 8), id="whole", marks=pytest.mark.slow)],
+    params=[pytest.param((SHORT, 1), id="short"), pytest.param((COMMAND, 8), id="whole", marks=pytest.mark.slow)],
 )
 def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Job:
     command, epochs = request.param

@@ -203,6 +203,7 @@ def survive(tmp_path: Path, trials: int, seconds: float, every: float) -> None:
     assert max(len(pids) for pids in tries(tmp_path / "marks")) <= 3
 
 
+@pytest.mark.slow
 def test_workers_killed_again_and_again_cost_no_trial(tmp_path: Path) -> None:
     survive(tmp_path, trials=20, seconds=0.3, every=1.5)
 
