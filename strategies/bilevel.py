@@ -78,6 +78,7 @@ class Bilevel(OneShotStrategy):
     hessian: bool = True
 
     alpha_betas: ClassVar[tuple[float, float]] = (0.5, 0.999)
+    nesterov: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if min(self.epochs or 1, self.batch_size, self.restarts) < 1 or self.epochs == 0:
@@ -140,7 +141,10 @@ class Bilevel(OneShotStrategy):
         relaxation = self.relax(supernet, task, context)
         alpha = relaxation.alpha
         weights = [weight for weight in supernet.parameters() if weight.requires_grad]
-        w_step = torch.optim.SGD(weights, self.learning_rate, self.momentum, weight_decay=self.weight_decay, fused=True)
+        w_step = torch.optim.SGD(
+            weights, self.learning_rate, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov,
+            fused=True,
+        )  # fmt: skip
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(w_step, epochs, self.learning_rate_min)
         alpha_step = torch.optim.Adam(
             [alpha], self.alpha_learning_rate, betas=self.alpha_betas, weight_decay=self.alpha_weight_decay
@@ -166,7 +170,9 @@ class Bilevel(OneShotStrategy):
             if not torch.isfinite(alpha).all() or not torch.isfinite(torch.tensor([*metrics.values()])).all():
                 raise TrainingDiverged(f"the supernet's loss is {metrics['train_loss']} in epoch {epoch + 1}")
             seen = guard.look(epoch, relaxation.derive(), looked_at)
-            yield replace(seen, metrics={**metrics, "entropy": relaxation.entropy(), **seen.metrics})
+            notes = [note for note in (relaxation.note if epoch == 0 else None, seen.note) if note]
+            metrics |= {"entropy": relaxation.entropy(), **seen.metrics}
+            yield replace(seen, metrics=metrics, note=" ".join(notes) or None)
             if guard.stopped:
                 return
 

@@ -201,6 +201,6 @@ def operations(supernet: Supernet) -> dict[str, dict[Any, bool | None]]:
 def _collapse(free: Counter[Any], counted: int, when: str) -> str:
     names = ", ".join(f"{count} × {name}" for name, count in free.most_common())
     return (
-        f"{free.total()} of the {counted} operations derived {when} have no parameters ({names}): the search has "
-        f"collapsed, as gradient-based ones are known to; hold it against random architectures, or take another"
+        f"{free.total()} of the {counted} operations derived {when} have no parameters ({names}): so do gradient-based "
+        f"searches collapse; hold the result against random architectures, or take another strategy"
     )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nasengine import Architecture, Context, Decision, Domain, Pick, Supernet
+from nasengine import Architecture, Context, Decision, Domain, Pick, Supernet, Task
 
 
 class Relaxation:
@@ -22,6 +22,9 @@ class Relaxation:
     options hold choices of their own has no weights: as in the paper, all its options stay open, and their strength is
     that of what they hold. With `edges` it has weights too, which count times what it holds (β, Xu et al. 2020).
     """
+
+    note: str | None = None
+    """What people should know of it, said after the first epoch."""
 
     def __init__(self, supernet: Supernet, context: Context, edges: bool = False) -> None:
         self.gates = supernet.gates
@@ -135,7 +138,13 @@ def strongest(decision: Decision, weights: Sequence[float] | None, without: str 
     return max(allowed, key=lambda index: weights[index]) if weights else allowed[0]
 
 
-def gumbel(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard Gumbel noise of a tensor's shape and place, from a generator of the CPU."""
-    exponential = torch.empty(like.shape).exponential_(generator=generator)
-    return -exponential.log().to(like)
+def narrowed(supernet: Supernet, partial: int, task: Task, context: Context) -> str | None:
+    """Lets 1/partial of the channels through the supernet's choices; a sentence where it could be done with none."""
+    example = task.example()
+    count = supernet.pass_partially(partial, example.to(context.device) if isinstance(example, Tensor) else example)
+    if count:
+        return None
+    return (
+        f"no choice of this space has options that a part of the channels can pass (partial={partial} asks for "
+        f"1/{partial}): all pass"
+    )

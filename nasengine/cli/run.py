@@ -23,6 +23,7 @@ from .machine import (
 )
 
 if TYPE_CHECKING:
+    from ..config import Config
     from ..plan import Observer
 
 
@@ -54,6 +55,7 @@ Log = Annotated[
 def run(
     space: Annotated[str | None, typer.Option(help="What can be built: a name, with options as `cell:layers=4`.  [default: cell]")] = None,
     strategy: Annotated[str | None, typer.Option(help="How to look.  [default: darts]")] = None,
+    guard: Annotated[str | None, typer.Option(metavar="warn|stop|off", help="What a gradient-based one-shot strategy does when it is about to collapse: the same as `darts:guard=stop`.  [default: warn]")] = None,
     evaluator: Annotated[str | None, typer.Option(help="How a candidate is judged.  [default: train]")] = None,
     task: Annotated[str | None, typer.Option(help="The data: `digits`, or your own with `images:path=DIR`.  [default: digits]")] = None,
     trials: Annotated[int | None, typer.Option(help="How many candidates to judge at most.  [default: 20]")] = None,
@@ -108,7 +110,23 @@ def run(
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     settings = Config.read(config, **given) if config else Config.of(given, "nas run")
+    settings = settings if guard is None else guarded(settings, guard)
     finish(lambda observer: start(settings, out, observer=observer), json, quiet, log)
+
+
+def guarded(settings: Config, guard: str) -> Config:
+    """The settings with the strategy's option `guard`. Raises ConfigError where the strategy has none."""
+    from ..errors import ConfigError
+    from ..registry import load, options_of
+
+    name, options = settings.strategy.name, settings.strategy.options
+    if "guard" not in options_of(load("strategy", name)):
+        raise ConfigError(
+            f"the strategy {name!r} has no guard, which is for strategies that learn architectures by gradients, such "
+            f"as darts; leave out --guard"
+        )
+    choice = settings.strategy.model_copy(update={"options": {**options, "guard": guard}})
+    return settings.model_copy(update={"strategy": choice})
 
 
 def finish(search: Any, json: bool, quiet: bool, log: list[str] | None = None) -> None:
