@@ -102,7 +102,8 @@ class Domain:
 
     `canonical` maps isomorphic architectures to one of them; the space supplies it. So does it `violation`: how far an
     architecture is from being allowed, 0 where it is. Only allowed ones are sampled, found by mutation or crossover,
-    enumerated and decoded. `count` gives their number, or None where it is that of the decisions.
+    enumerated and decoded. `count` gives their number, or None where it is that of the decisions. `paths` gives what
+    lies on each way from a network's input to its output; None where nobody knows.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Domain:
         canonical: Callable[[Architecture], Architecture] = lambda architecture: architecture,
         violation: Callable[[Architecture], float] | None = None,
         count: Callable[[], int | None] = lambda: None,
+        paths: Callable[[Architecture], frozenset[tuple[str, ...]]] | None = None,
     ) -> None:
         self.space = space
         self.options = dict(options)
@@ -121,6 +123,7 @@ class Domain:
         self.canonical = canonical
         self.violation = violation
         self._count = count
+        self.paths = paths
         self._diagram = Diagram(decisions)
         starts = np.cumsum([0, *(len(decision.options) for decision in decisions)])
         self._slots = {decision.name: int(start) for decision, start in zip(decisions, starts, strict=False)}
