@@ -146,7 +146,11 @@ class _Performance:
     def hand_down(self, state: Verdict) -> None:
         """Leaves the weights to the trial's children, where the strategy may ask for such."""
         trained = self.context.saved if state in ("done", "pruned") else None
-        if trained is not None and self.request.purpose == "search" and self.worker.strategy.inherits:
+        if trained is None or not isinstance(self.request, Evaluate) or self.request.purpose != "search":
+            return
+        if self.request.parent is not None and not self.context.inherited:
+            self.notes.append(f"it began anew: trial {self.request.parent} had left no weights")
+        if self.worker.strategy.inherits:
             hand_down(self.worker.storage, self.number, trained)
 
     def _learn(self) -> Generator[Metrics, None, Metrics | None]:

@@ -33,6 +33,7 @@ from nasengine.ledger import FILE, Ledger
 from nasengine.plan import trial_seed
 
 CHEAP = f"{Path(__file__).with_name('cheap.py')}:Cheap"
+HEIRS = "nasengine.strategies.large_scale_evolution:LargeScaleEvolution"
 TINY: dict[str, Any] = {"space": "nasengine.testing:TinySpace", "task": "nasengine.testing:TinyTask"}
 SEARCHES: dict[str, dict[str, Any]] = {
     "judging": {
@@ -40,6 +41,10 @@ SEARCHES: dict[str, dict[str, Any]] = {
         "baseline": 1,
     },
     "training": {**TINY, "strategy": "random", "evaluator": "train:epochs=2", "trials": 2, "baseline": 1},
+    "inheriting": {
+        **TINY, "strategy": f"{HEIRS}:population=2,reset_weights=0.0", "evaluator": "train:epochs=1",
+        "trials": 4, "baseline": 0,
+    },
     "learning": {
         **TINY, "strategy": "darts:epochs=2,batch_size=24", "evaluator": "train:epochs=1", "trials": 1, "baseline": 0,
     },
