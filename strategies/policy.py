@@ -223,7 +223,9 @@ class ControllerPolicy(Policy):
         self.start = nn.Parameter(torch.empty(hidden, dtype=torch.float64))
         self.embedding = nn.Parameter(torch.empty(shape, dtype=torch.float64))
         self.output = nn.Parameter(torch.empty(shape, dtype=torch.float64))
-        self.lstm = nn.LSTM(hidden, hidden, batch_first=True, dtype=torch.float64)
+        # made without values: torch would draw them from its global generator
+        lstm = nn.LSTM(hidden, hidden, batch_first=True, dtype=torch.float64, device="meta")
+        self.lstm = lstm.to_empty(device="cpu")
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.1, 0.1, generator=generator)
 
