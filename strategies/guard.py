@@ -29,7 +29,8 @@ ROLL_BACK = WINDOW // 2 + BACK
 ITERATIONS = 3
 STRIDE = 0.01
 MOSTLY, FEWEST = 2 / 3, 3
-"""A search has collapsed where more than this share of at least so many operations have no parameters."""
+"""A search collapses where more than this share of at least so many operations have no parameters: said in the end,
+and before where it has been so for as many epochs as a window has. By chance it is so at times while α is near 0."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -37,7 +38,8 @@ class Guard:
     """Looks at a search after each epoch. `how` is `warn`, `stop` or `off`.
 
     eigenvalues: one for each epoch so far. derived: what the last epochs would have derived, as JSON, latest last.
-    vector: where the power iteration goes on from. first: the first epoch that the rule may go back to.
+    vector: where the power iteration goes on from. first: the first epoch that the rule may go back to. free_for: how
+    many epochs in a row most operations had no parameters.
     """
 
     how: str
@@ -53,6 +55,7 @@ class Guard:
     derived: list[str]
     warned: bool = False
     collapsed: bool = False
+    free_for: int = 0
     stopped: bool = False
 
     @classmethod
@@ -92,9 +95,10 @@ class Guard:
             counted = sum(learns is not None for _, learns in picked)
             share = free.total() / counted if counted else 1.0
             metrics["parameter_free"] = share
+            self.free_for = self.free_for + 1 if share > MOSTLY and counted >= FEWEST else 0
             last = self.stopped or epoch + 1 == self.epochs
-            new = epoch >= self.first and not self.collapsed
-            if self.how != "off" and share > MOSTLY and counted >= FEWEST and (new or last):
+            lasting = self.free_for >= WINDOW and epoch >= self.first and not self.collapsed
+            if self.how != "off" and self.free_for and (lasting or last):
                 self.collapsed = True
                 notes.append(_collapse(free, counted, "in the end" if last else f"after epoch {epoch + 1}"))
         return Derivation(derived, metrics, " ".join(notes) or None)
@@ -145,13 +149,13 @@ class Guard:
             "eigenvalues": list(self.eigenvalues),
             "derived": list(self.derived),
             "vector": self.vector.clone(),
-            "flags": [self.warned, self.collapsed, self.stopped],
+            "flags": [self.warned, self.collapsed, self.stopped, self.free_for],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.eigenvalues, self.derived = list(state["eigenvalues"]), list(state["derived"])
         self.vector = state["vector"].to(self.vector)
-        self.warned, self.collapsed, self.stopped = state["flags"]
+        self.warned, self.collapsed, self.stopped, self.free_for = state["flags"]
 
 
 def growth(eigenvalues: list[float], first: int) -> float:
