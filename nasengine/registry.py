@@ -17,10 +17,13 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_type_hints
 
 from .errors import ConfigError, NasError, PluginError, near_miss, one_line
 from .plugin import Plugin, is_json
+
+if TYPE_CHECKING:
+    from .strategy import Strategy
 
 Kind: TypeAlias = Literal["space", "strategy", "evaluator", "task"]
 
@@ -139,6 +142,16 @@ def make(kind: Kind, name: str, options: Mapping[str, Any]) -> Plugin:
         raise PluginError(f"the {kind} {name!r} cannot be made with these options: {one_line(error)}") from error
     plugin.known_as = name
     return plugin
+
+
+def strategy_named(given: str | Mapping[str, Any]) -> Strategy:
+    """A strategy for another one to work with, as a configuration names it: `random`, `evolution:population=20`, or
+    `{evolution: {population: 20}}`. Raises PluginError or ConfigError."""
+    choices = [split(given)] if isinstance(given, str) else list(given.items())
+    if len(choices) != 1 or not isinstance(choices[0][1], Mapping):
+        raise ConfigError(f"{given!r:.80} is no strategy; expected its name, or its name and a mapping of its options")
+    made: Any = make("strategy", *choices[0])
+    return made  # type: ignore[no-any-return]
 
 
 def options_of(cls: type[Plugin]) -> dict[str, inspect.Parameter]:
