@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,6 +57,7 @@ def run(
     space: Annotated[str | None, typer.Option(help="What can be built: a name, with options as `cell:layers=4`.  [default: cell]")] = None,
     strategy: Annotated[str | None, typer.Option(help="How to look.  [default: darts]")] = None,
     guard: Annotated[str | None, typer.Option(metavar="warn|stop|off", help="What a gradient-based one-shot strategy does when it is about to collapse: the same as `darts:guard=stop`.  [default: warn]")] = None,
+    restarts: Annotated[int | None, typer.Option(metavar="N", help="How often a one-shot strategy learns, each time from another seed; side by side with --workers. The best is kept.  [default: 1]")] = None,
     evaluator: Annotated[str | None, typer.Option(help="How a candidate is judged.  [default: train]")] = None,
     task: Annotated[str | None, typer.Option(help="The data: `digits`, or your own with `images:path=DIR`.  [default: digits]")] = None,
     trials: Annotated[int | None, typer.Option(help="How many candidates to judge at most.  [default: 20]")] = None,
@@ -110,22 +112,25 @@ def run(
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     settings = Config.read(config, **given) if config else Config.of(given, "nas run")
-    settings = settings if guard is None else guarded(settings, guard)
+    options = {name: value for name, value in (("guard", guard), ("restarts", restarts)) if value is not None}
+    settings = with_strategy_options(settings, options) if options else settings
     finish(lambda observer: start(settings, out, observer=observer), json, quiet, log)
 
 
-def guarded(settings: Config, guard: str) -> Config:
-    """The settings with the strategy's option `guard`. Raises ConfigError where the strategy has none."""
+def with_strategy_options(settings: Config, options: Mapping[str, Any]) -> Config:
+    """The settings with these options of the strategy. Raises ConfigError where it has none of that name."""
     from ..errors import ConfigError
     from ..registry import load, options_of
 
-    name, options = settings.strategy.name, settings.strategy.options
-    if "guard" not in options_of(load("strategy", name)):
-        raise ConfigError(
-            f"the strategy {name!r} has no guard, which is for strategies that learn architectures by gradients, such "
-            f"as darts; leave out --guard"
-        )
-    choice = settings.strategy.model_copy(update={"options": {**options, "guard": guard}})
+    name = settings.strategy.name
+    known = options_of(load("strategy", name)) if options else {}
+    for option in options:
+        if option not in known:
+            raise ConfigError(
+                f"the strategy {name!r} has no {option}, which is for strategies that learn inside a supernet, such as "
+                f"darts; leave out --{option}"
+            )
+    choice = settings.strategy.model_copy(update={"options": {**settings.strategy.options, **options}})
     return settings.model_copy(update={"strategy": choice})
 
 
