@@ -161,13 +161,13 @@ class Guard:
 def growth(eigenvalues: list[float], first: int) -> float:
     """R-DARTS's ratio after the last epoch: the mean size of the last 5 eigenvalues, by that of 4 epochs before.
 
-    1 where it is too early: the middle of the earlier window must not lie before the epoch `first`, counted from 0.
+    0 where it is too early: the middle of the earlier window must not lie before the epoch `first`, counted from 0.
     """
     if len(eigenvalues) < WINDOW + BACK or len(eigenvalues) - 1 - ROLL_BACK < first:
-        return 1.0
+        return 0.0
     sizes = [abs(value) for value in eigenvalues]
     now, before = sum(sizes[-WINDOW:]), sum(sizes[-WINDOW - BACK : -BACK])
-    return now / before if before > 0 else 1.0
+    return now / before if before > 0 else 0.0
 
 
 def dominant(gradient: Callable[[Tensor], Tensor], at: Tensor, vector: Tensor, iterations: int) -> tuple[float, Tensor]:
