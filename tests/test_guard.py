@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.functional import hessian
 
 import nasengine
-from nasengine import Chooser, Context, Derivation, Observer, OneShotStrategy, Run, SearchSpace, Supernet, Task, Trial
+from nasengine import Chooser, Context, Derivation, Observer, Run, SearchSpace, Task, Trial
 from nasengine.checkpoint import read_checkpoint, write_checkpoint
 from nasengine.report.html import page
 from nasengine.search_spaces.cell import CellSpace
@@ -361,14 +361,7 @@ def test_a_guard_goes_on_from_a_checkpoint_as_if_there_had_been_none() -> None:
 # How the words travel
 
 
-class Talkative(OneShotStrategy):
-    """Learns nothing, and says something."""
-
-    def learn(self, supernet: Supernet, task: Task, context: Context) -> Iterator[Derivation]:
-        context.keep()
-        for epoch in context.epochs(4):
-            architecture = supernet.domain.complete({})
-            yield Derivation(architecture, {"loss": 1.0}, (None, "beware", "beware", "it is <over>")[epoch])
+TALKATIVE = f"{Path(__file__).parent / 'parts' / 'talkative.py'}:Talkative"
 
 
 class Listener(Observer):
@@ -386,7 +379,7 @@ class Listener(Observer):
 def test_what_a_learning_says_is_heard_at_once_each_sentence_once_and_kept(tmp_path: Path) -> None:
     listener = Listener()
     run = nasengine.search(
-        TinySpace(), Talkative(), TinyTask(), "train:epochs=1", baseline=0, out=tmp_path / "run", observer=listener
+        TinySpace(), TALKATIVE, TinyTask(), "train:epochs=1", baseline=0, out=tmp_path / "run", observer=listener
     )
     assert listener.heard == [
         "report 2: beware", "beware", "report 3: beware", "report 4: it is <over>", "it is <over>",
@@ -397,10 +390,23 @@ def test_what_a_learning_says_is_heard_at_once_each_sentence_once_and_kept(tmp_p
     assert run.rows()[0]["notes"] == ["beware", "it is <over>"]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_a_learning_says_on_another_worker_is_heard_too(tmp_path: Path) -> None:
+    listener = Listener()
+    run = nasengine.search(
+        "chain:stages=1,layers=2,widths=[4],kernels=[3]", TALKATIVE, evaluator="train:epochs=1", baseline=0, workers=2,
+        final_fidelity="epochs=1", out=tmp_path / "run", observer=listener,
+    )  # fmt: skip
+    heard = [text for text in listener.heard if "beware" in text or "over" in text]
+    assert heard == ["report 2: beware", "beware", "report 3: beware", "report 4: it is <over>", "it is <over>"]
+    assert run.all_trials[0].notes == ("beware", "it is <over>")
+
+
 def test_show_and_the_report_repeat_what_was_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = nasengine.search(TinySpace(), Talkative(), TinyTask(), "train:epochs=1", baseline=0, out=tmp_path / "run")
+    run = nasengine.search(TinySpace(), TALKATIVE, TinyTask(), "train:epochs=1", baseline=0, out=tmp_path / "run")
     assert "Trial 0: it is &lt;over&gt;" in page(run)
     assert "trial 0: beware" in nas(capsys, monkeypatch, "show", tmp_path / "run")[1]
     assert "note: it is <over>" in nas(capsys, monkeypatch, "show", tmp_path / "run", "--trial", 0)[1]
