@@ -61,11 +61,10 @@ class Engine:
         self._announcements: list[Callable[[], None]] = []
         self._said: set[str] = set()
         self._ended: str | None = None
-        self._finished = self._idle = False
+        self._finished = self._idle = self._dirty = False
         self._numbers = self._asked = 0
         self._elapsed_before = 0.0
         self._began = self._committed = time.monotonic()
-        self._dirty = False
         self._strategy = Guarded(plan, self._rng(0), storage)
 
     @property
