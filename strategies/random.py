@@ -24,7 +24,9 @@ class RandomSearch(Strategy):
         return None if architecture is None else self.evaluate(architecture)
 
     def tell(self, trial: Trial) -> None:
-        """Nothing to learn."""
+        """Nothing to learn, but what was judged before the search asked for anything."""
+        if trial.architecture is not None:
+            self._noted(trial.architecture)
 
     def _unseen(self) -> Architecture | None:
         """A network not asked for before. Only the canonical one of isomorphic architectures is drawn, so that a

@@ -244,3 +244,13 @@ def test_the_reference_domain_has_what_it_says() -> None:
     architectures = list(conditional().enumerate())
     assert len(architectures) == 2 + 2 * 3 * 3 == 20
     assert Counter(a.picks["kind"] for a in architectures) == {"flat": 2, "deep": 18}
+
+
+def test_what_the_search_started_from_is_not_drawn_again() -> None:
+    domain = CellSpace(layers=3, channels=2, nodes=1).domain(TinyTask())
+    strategy = started(domain)
+    given = next(domain.enumerate())
+    strategy.tell(Trial(0, Evaluate(given), "done", {"accuracy": 0.5}))
+    drawn = {domain.canonical(architecture) for architecture in asked(strategy, 10_000)}
+    everything = {domain.canonical(architecture) for architecture in domain.enumerate()}
+    assert drawn == everything - {domain.canonical(given)}
