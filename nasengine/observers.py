@@ -22,10 +22,10 @@ from queue import SimpleQueue
 from typing import Any
 
 from .errors import ConfigError, NasError, near_miss, one_line
-from .plan import Observer, Plan
+from .plan import Observer, Plan, standing_of
 from .registry import check_options, split
 from .run import Run
-from .trial import Evaluate, Objective, Report, Request, Trial
+from .trial import Objective, Report, Request, Trial
 
 LOGGERS = {"mlflow": "MLflow", "wandb": "WeightsAndBiases", "tensorboard": "TensorBoard"}
 """The loggers' classes, each in the module of `nasengine.integrations` that has its name."""
@@ -49,6 +49,7 @@ class Logger(Observer):
         self.folder, self.plan = folder, plan
         self.objective: Objective = plan.objectives[0]
         self.best: float | None = None
+        self._standing: tuple[float, ...] | None = None
         self._epochs: dict[int, int] = {}
         self._notes = folder / "logged" / (self.notes or self.name)
         lines = self._notes.read_text(encoding="utf-8").split() if self._notes.exists() else []
@@ -103,13 +104,9 @@ class Logger(Observer):
         """The last event: the run is finished, or will be resumed."""
 
     def _improve(self, trial: Trial) -> None:
-        score = self.objective.score(trial)
-        if trial.purpose != "search" or not isinstance(trial.request, Evaluate) or score is None:
-            return
-        value = trial.metrics[self.objective.metric]
-        sign = 1 if self.objective.direction == "max" else -1
-        if self.best is None or score > sign * self.best:
-            self.best = value
+        standing = standing_of(trial, self.objective) if trial.purpose == "search" else None
+        if standing is not None and (self._standing is None or standing > self._standing):
+            self._standing, self.best = standing, trial.metrics[self.objective.metric]
 
 
 def settings_of(plan: Plan) -> dict[str, str | int | float | bool]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from ..plan import Observer, Plan
+from ..plan import Observer, Plan, standing_of
 from ..run import Run
 from ..trial import Learn, Report, Request, Trial
 from .text import duration, metric, parts_of, phase_of
@@ -25,6 +25,7 @@ class Lines(Observer):
         self.folder: Path | None = None
         self.metric = "accuracy"
         self.best: float | None = None
+        self.standing: tuple[float, ...] | None = None
         self.requests: dict[int, Request] = {}
         self.restarts = 1
         self.began_at = time.monotonic()
@@ -72,10 +73,10 @@ class Lines(Observer):
         return "learning" if self.restarts == 1 else f"learning {request.restart + 1} of {self.restarts}"
 
     def compare(self, trial: Trial) -> None:
-        """Keeps the search's best score."""
-        score = self.objective.score(trial)
-        if trial.purpose == "search" and score is not None and (self.best is None or score > self.best):
-            self.best = score
+        """Keeps the value of the search's best trial."""
+        standing = standing_of(trial, self.objective) if trial.purpose == "search" else None
+        if standing is not None and (self.standing is None or standing > self.standing):
+            self.standing, self.best = standing, trial.metrics[self.metric]
 
     def line(self, trial: Trial) -> str:
         """One trial in one line."""
@@ -153,8 +154,7 @@ class Bars(Lines):
         for place, task in enumerate(self.running.values()):
             self.progress.update(task, visible=place < BARS)
         if self.trials is not None:
-            sign = 1 if self.objective.direction == "max" else -1
-            best = "" if self.best is None else f"best {described({self.metric: sign * self.best})}"
+            best = "" if self.best is None else f"best {described({self.metric: self.best})}"
             more = f"and {len(self.running) - BARS} more running" if len(self.running) > BARS else ""
             self.progress.update(self.trials, note=", ".join(part for part in (best, more) if part))
 

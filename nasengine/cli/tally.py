@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 from ..errors import NasError
 from ..evaluator import Fidelity
 from ..ledger import Start
+from ..plan import standing_of
 from ..run import Run
 from ..trial import Evaluate, Learn, Trial
 
@@ -116,12 +117,12 @@ class Tally:
             self._told.append(self.run.told_at[trial.number])
             if trial.derived is not None:
                 self.learnt = trial
-            score = self.objective.score(trial) if isinstance(trial.request, Evaluate) else None
-            before = self.objective.score(self.best) if self.best is not None else None
-            if score is not None and (before is None or score > before):
+            standing = standing_of(trial, self.objective)
+            before = standing_of(self.best, self.objective) if self.best is not None else None
+            if standing is not None and (before is None or standing > before):
                 self.best = trial
             if self.best is not None:
-                self.values.append(None if score is None else trial.metrics[self.objective.metric])
+                self.values.append(None if standing is None else trial.metrics[self.objective.metric])
                 self.bests.append(self.best.metrics[self.objective.metric])
 
     def _look(self) -> None:

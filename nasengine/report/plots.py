@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..errors import RunError
-from ..plan import rank
+from ..plan import rank, standing_of
 from ..trial import Evaluate, Learn, Objective, Trial
 from ..wording import is_fraction
 from .importance import Importance
@@ -49,20 +49,24 @@ STATES = {"done": GREEN, "pruned": SKY, "failed": VERMILION, "out_of_memory": OR
 
 
 def best_so_far(run: Run, over: Literal["trials", "seconds"] = "trials") -> Figure:
-    """Every trial of the search as a dot, the best value so far as a line; over trials, or the run's seconds."""
+    """Every trial of the search as a dot, the best so far as a line; over trials, or the run's seconds.
+
+    As everywhere, a trial of more epochs is better than any of fewer: there the line may go back.
+    """
     objective = run.objectives[0]
-    scored: list[Point] = []
+    scored: list[tuple[float, float, Any]] = []
     for position, trial in enumerate(searched(run), 1):
-        if objective.score(trial) is not None:
+        standing = standing_of(trial, objective)
+        if standing is not None:
             when = float(position) if over == "trials" else run.told_at[trial.number]
-            scored.append((when, _shown(objective, trial)))
+            scored.append((when, _shown(objective, trial), standing))
     if not scored:
         raise RunError(f"the run {run.folder} has no trial of its search to draw: none was judged")
     scored.sort(key=lambda point: point[0])
-    pick = max if objective.direction == "max" else min
-    best = [scored[0][1]]
-    for _, value in scored[1:]:
-        best.append(pick(best[-1], value))
+    best, top = [], scored[0]
+    for point in scored:
+        top = point if point[2] > top[2] else top
+        best.append(top[1])
     kept = thinned(len(scored), {i for i in range(1, len(best)) if best[i] != best[i - 1]})
     xs = [scored[i][0] for i in kept]
     made = figure()
