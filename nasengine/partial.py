@@ -6,13 +6,14 @@ Xu et al. 2020, "PC-DARTS: Partial Channel Connections for Memory-Efficient Arch
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from .errors import SpaceError
+from .sharing import once
 
 if TYPE_CHECKING:
     from .supernet import One, Supernet
@@ -24,12 +25,15 @@ def partly(options: Callable[[Tensor], Tensor], x: Tensor, k: int) -> Tensor:
     Where the options halve the image, the others are halved by max pooling.
     """
     passing = x.shape[1] // k
-    mixed, others = options(x[:, :passing]), x[:, passing:]
-    if mixed.shape[2:] != others.shape[2:]:
-        others = nn.functional.adaptive_max_pool2d(others, mixed.shape[2:])
+    mixed = options(once(("first channels", passing), x, lambda: x[:, :passing]))
     n, _, *size = mixed.shape
+    others = once(("other channels", passing, *size), x, lambda: _pooled(x[:, passing:], size))
     joined = torch.cat([mixed, others], dim=1)
     return joined.view(n, k, passing, *size).transpose(1, 2).reshape(n, k * passing, *size)
+
+
+def _pooled(x: Tensor, size: Sequence[int]) -> Tensor:
+    return x if [*x.shape[2:]] == [*size] else nn.functional.adaptive_max_pool2d(x, [*size])
 
 
 def narrow(supernet: Supernet, choices: list[One], k: int, example: Any) -> int:

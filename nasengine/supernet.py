@@ -15,6 +15,7 @@ from .architecture import Architecture, Pick
 from .domain import Decision, Domain
 from .errors import SpaceError
 from .partial import narrow, partly
+from .sharing import shared, sharing
 from .widths import inherited
 
 
@@ -53,8 +54,12 @@ class Gate:
         """The weighted sum of the active options' values."""
         total: Tensor | None = None
         for index, value in values.items():
-            term = self.scale(index, value)
-            total = term if total is None else total + term
+            if total is None:
+                total = self.scale(index, value)
+            elif self.weights is None:
+                total = total + value
+            else:
+                total = torch.addcmul(total, value, self.weights[index].to(value))
         if total is None:
             raise SpaceError(f"no option of the decision {self.decision.name!r} is active")
         return total
@@ -98,7 +103,7 @@ class One(_Options):
             return self.option(self.active[0])(*inputs, **named)
         # an option that only gives zeros costs nothing in a sum that has another term
         active = [i for i in self.active if not getattr(self.option(i), "gives_zero", False)] or self.active[:1]
-        return self.gate.mix({index: self.option(index)(*inputs, **named) for index in active})
+        return self.gate.mix({index: shared(self.option(index), *inputs, **named) for index in active})
 
 
 class Several(_Options):
@@ -130,7 +135,7 @@ class _Weighted:
         self.option, self.gate, self.index = option, gate, index
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        return self.gate.scale(self.index, self.option(*inputs, **named))
+        return self.gate.scale(self.index, shared(self.option, *inputs, **named))
 
 
 class Depth(nn.Module):
@@ -180,7 +185,8 @@ class Supernet(nn.Module):
         self.gates = gates
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
-        return self.module(*inputs, **named)
+        with sharing():
+            return self.module(*inputs, **named)
 
     def pick(self, architecture: Architecture) -> None:
         """Sets every gate to exactly this architecture."""

@@ -117,6 +117,20 @@ def test_a_search_is_compared_with_random_networks() -> None:
 
 
 @pytest.mark.slow
+def test_a_step_in_the_supernet_is_compared_with_a_plain_one() -> None:
+    """It ends with an error where the two do not compute the same."""
+    output = printed("supernet_step", "--markdown")
+    assert says_how_it_was_measured(output)
+    table = markdown_table(output)
+    assert [(row["order"], row["supernet"]) for row in table] == [*product(("first", "second"), ("plain", "nasengine"))]
+    for row in table:
+        assert all(positive(row[column]) for column in row if column not in ("order", "supernet"))
+        assert row["supernet"] != "plain" or numbers(row["times as fast"]) == [1.0]
+    (differences,) = re.findall(r"equality: first order (\S+), second order (\S+): ", output)
+    assert all(float(difference) <= 1e-12 for difference in differences)
+
+
+@pytest.mark.slow
 def test_faults_are_shown_by_tests_that_exist() -> None:
     output = printed("faults", "--markdown", "--rows", "9", "14")
     assert says_how_it_was_measured(output)
