@@ -26,7 +26,7 @@ class Guarded:
         self.legacies = Legacies(storage, plan.strategy.inherits)
         self._fidelity = plan.config.fidelity
         self._options = Architecture(plan.domain.space, plan.domain.options, {}).options
-        epochs = self._fidelity.epochs or plan.task.recipe.epochs
+        epochs = plan.full_epochs
         with self._blaming("prepare"):
             self._strategy.start(plan.domain, rng, plan.objectives, self._fidelity, plan.config.trials, epochs)
 

@@ -36,6 +36,12 @@ class Plan:
     final_options: Mapping[str, Any] | None = None
     """The space's options for the final training, where they are not those of the search."""
 
+    @property
+    def full_epochs(self) -> int:
+        """How many epochs a full evaluation takes: by the fidelity, the evaluator's option, or the task's recipe."""
+        option = self.evaluator.settings.get("epochs")
+        return self.config.fidelity.epochs or (option if isinstance(option, int) else 0) or self.task.recipe.epochs
+
     def final(self, architecture: Architecture) -> Architecture:
         """The architecture as it is trained in the end."""
         options = self.domain.options if self.final_options is None else self.final_options

@@ -62,10 +62,11 @@ def installed(kind: Kind) -> list[Listed]:
         points = entry_points(group=GROUPS[kind])
     except Exception as error:  # the standard library reads every distribution's file and trusts them all
         raise PluginError(f"the metadata of an installed distribution cannot be read: {one_line(error)}") from error
-    found = {
-        (point.name, point.value, _distribution(point)): Listed(kind, point.name, point.value, *_distribution(point))
-        for point in points
-    }
+    known: dict[int, tuple[str, str]] = {}  # reading a distribution's metadata takes a millisecond
+    found = {}
+    for point in points:
+        owner = known[id(point.dist)] = known.get(id(point.dist)) or _distribution(point)
+        found[point.name, point.value, owner] = Listed(kind, point.name, point.value, *owner)
     return sorted(found.values(), key=lambda listed: (listed.name, listed.distribution))
 
 

@@ -41,7 +41,7 @@ class Strategy(Plugin, ABC):
     trials: int
     """The run's budget: how many requests it will make at most."""
     full_epochs: int
-    """How many a full evaluation takes: those of the run's fidelity, or else of the task's recipe."""
+    """How many a full evaluation takes: by the run's fidelity, the evaluator's option, or else the task's recipe."""
 
     def start(
         self,

@@ -87,8 +87,8 @@ class Conversation:
         config = self.plan.config
         rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(0,)))  # as a run's
         self._objectives = objectives
-        full_epochs = config.fidelity.epochs or self.plan.task.recipe.epochs
-        self.strategy.start(self.plan.domain, rng, objectives, config.fidelity, config.trials, full_epochs)
+        plan = self.plan
+        self.strategy.start(plan.domain, rng, objectives, config.fidelity, config.trials, plan.full_epochs)
 
     def ask(self) -> tuple[int, Evaluate] | None:
         """The next proposal and its number; None where the strategy waits for results, or is done."""
