@@ -335,19 +335,12 @@ def test_seeds_differ_and_repeat() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("options", "reference"),
-    [
-        ({"redraws": 0, "learning_rate": 0.2}, {50: (93.85, 0.34), 100: (94.02, 0.32), 200: (94.17, 0.28)}),
-        ({}, {200: (93.99, 0.19)}),  # the default's constants are slow: no worse than random search
-        ({"learning_rate": 0.05}, {200: (94.17, 0.28)}),
-    ],
-)
-def test_on_nas_bench_201_it_does_as_well_as_a_simulation_says(
-    options: dict[str, Any], reference: dict[int, tuple[float, float]]
-) -> None:
+@pytest.mark.parametrize("options", [{"redraws": 0, "learning_rate": 0.2}, {"learning_rate": 0.05}, {}])
+def test_on_nas_bench_201_it_does_as_well_as_a_simulation_says(options: dict[str, Any]) -> None:
     """Test accuracy on CIFAR-10 as the reward, without noise: mean and deviation of the best found after so many
-    evaluations, measured over 200 seeds with another implementation; the mean of 10 seeds is within 3 of its errors."""
+    evaluations, over 200 seeds of another implementation. The mean of 10 seeds is within one deviation, three errors of
+    such a mean; random search reaches 93.99 after 200."""
+    reference = {50: (93.85, 0.34), 100: (94.02, 0.32), 200: (94.17, 0.28)}
     if not TABLE.exists():
         pytest.skip(f"the table of NAS-Bench-201 is not at {TABLE}")
     with gzip.open(TABLE, "rt") as file:
@@ -359,7 +352,7 @@ def test_on_nas_bench_201_it_does_as_well_as_a_simulation_says(
     ]
     for evaluations, (mean, deviation) in reference.items():
         found = np.mean([max(run[:evaluations]) for run in runs])
-        assert abs(found - mean) < 3 * deviation / math.sqrt(10)
+        assert abs(found - mean) < deviation
 
 
 # Options
