@@ -37,6 +37,8 @@ SLOW = {"many-workers.md"}
 """Pages that begin one Ray after the other."""
 
 SHOWN_ONLY = {
+    r"nas compare .+ --seeds 100": "takes minutes, and a benchmark's table; docs/comparing.md runs a smaller one",
+    r"nas run --space chain --strategy \"asha:sampler=\{.+\} .+|nas run .+--trials 100": "takes long",
     r"pip install .+": "installs",
     r"git clone .+|cd \S+": "fetches the source",
     r"python3? -m venv \S+|(source|\.) \S+/bin/activate": "makes an environment",
