@@ -83,6 +83,11 @@ def test_a_table_reads_alike_from_every_kind_of_file(kind: str, tmp_path: Path) 
         assert metrics == {"accuracy": pytest.approx(place / len(all_tiny())), "simulated_seconds": 60}
 
 
+def test_a_notation_of_digits_keeps_its_zeros(tmp_path: Path) -> None:
+    (tmp_path / "digits.csv").write_text("architecture,accuracy\n02120210,0.5\n")
+    assert set(read_table(tmp_path / "digits.csv").rows) == {"02120210"}
+
+
 def test_the_search_sees_no_test_column_and_the_final_judgement_does(table: Path) -> None:
     evaluator, architecture = Tabular(table=str(table)), all_tiny()[40]
     assert set(evaluator.evaluate(architecture, Fidelity(), context())) == {"accuracy", "simulated_seconds"}

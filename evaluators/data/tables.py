@@ -86,7 +86,8 @@ def _content(path: Path) -> Mapping[str, NDArray[Any]]:
         if path.suffix == ".parquet":
             return _columns(_pandas().read_parquet(path))
         if path.name.endswith((".csv", ".csv.gz")):
-            return _columns(_pandas().read_csv(path))
+            # as text: 0212 is no number
+            return _columns(_pandas().read_csv(path, dtype={ARCHITECTURE: str, "arch_str": str}))
     except (OSError, ValueError, EOFError, ImportError, zipfile.BadZipFile) as error:  # pandas' own are ValueErrors
         raise DataError(f"the table {path} cannot be read: {str(error).splitlines()[0]}; expected {EXPECTED}") from None
     raise DataError(f"the table {path} is of a kind that is not read; expected {EXPECTED}")
