@@ -70,7 +70,7 @@ class TestTabular(EvaluatorContract):
 def test_a_table_reads_alike_from_every_kind_of_file(kind: str, tmp_path: Path) -> None:
     frame, path = frame_of(all_tiny()), tmp_path / f"tiny.{kind}"
     if kind == "npz":
-        numbers = {name: frame[name].to_numpy(float) for name in ("accuracy", "test_accuracy", "seconds")}
+        numbers: Any = {name: frame[name].to_numpy(float) for name in ("accuracy", "test_accuracy", "seconds")}
         np.savez(path, architecture=frame["architecture"].to_numpy(str), **numbers)
     elif kind == "parquet":
         pytest.importorskip("pyarrow")
