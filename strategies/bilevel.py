@@ -59,8 +59,8 @@ class Bilevel(OneShotStrategy):
             goes back to what was derived before (R-DARTS: where the eigenvalue's mean over 5 epochs is more than 1.3
             times that of 4 epochs before), `off` does neither.
         hessian: whether the dominant eigenvalue of the validation loss's Hessian in α is measured after each epoch, on
-            one batch: six forward and backward passes of the whole supernet, in the memory that one step of DARTS
-            takes.
+            one batch: about seven forward and backward passes of the whole supernet, in two to three times the memory
+            of a step of DARTS.
     """
 
     epochs: int | None = None

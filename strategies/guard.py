@@ -27,7 +27,6 @@ FIRST = 10
 ROLL_BACK = WINDOW // 2 + BACK
 """How many epochs before the last one stands the middle of the earlier window, whose architecture is kept."""
 ITERATIONS = 3
-STRIDE = 0.01
 MOSTLY, FEWEST = 2 / 3, 3
 """A search collapses where more than this share of at least so many operations have no parameters: said in the end,
 and before where it has been so for as many epochs as a window has. By chance it is so at times while α is near 0."""
@@ -79,7 +78,13 @@ class Guard:
         notes, metrics = [], {}
         self.derived = [*self.derived, derived.to_json()][-ROLL_BACK - 1 :]
         if self.hessian:
-            self.eigenvalues.append(self.eigenvalue(batch))
+            try:
+                self.eigenvalues.append(self.eigenvalue(batch))
+            except RuntimeError as error:  # memory, or a layer that torch cannot differentiate twice
+                self.hessian = False
+                why = str(error).strip().partition("\n")[0]
+                notes.append(f"the guard cannot measure the Hessian here, and goes without: {why}")
+        if self.hessian:
             metrics["eigenvalue"] = self.eigenvalues[-1]
             ratio = growth(self.eigenvalues, self.first)
             if self.how != "off" and not self.warned and ratio > LIMIT:
@@ -106,29 +111,32 @@ class Guard:
     def eigenvalue(self, batch: Any) -> float:
         """The dominant eigenvalue of the validation loss's Hessian in α, at the expected weights, on one batch.
 
-        Costs 2 · ITERATIONS forward and backward passes, all options computed. The next one goes on from this vector.
+        Costs a forward and a backward pass of the whole supernet and ITERATIONS Hessian-vector products, each about
+        two more, in two to three times the memory of a step of DARTS. The next call goes on from this vector.
         """
         alpha = self.relaxation.alpha
-        before = alpha.detach().clone()
-
-        def gradient(at: Tensor) -> Tensor:
-            with torch.no_grad():
-                alpha.copy_(at)
-            self.relaxation.settle()
-            (found,) = torch.autograd.grad(self.task.loss(self.supernet, batch), [alpha], allow_unused=True)
-            return torch.zeros_like(alpha) if found is None else found
-
         kept = [buffer.clone() for buffer in self.supernet.buffers()]
         self.supernet.eval()  # without dropout, but with the batch's own statistics, as α has learnt
         for module in self.supernet.modules():
             if isinstance(module, nn.modules.batchnorm._NormBase):
                 module.train()
-        value, self.vector = dominant(gradient, before, self.vector, ITERATIONS)
-        with torch.no_grad():
-            alpha.copy_(before)
-            for buffer, old in zip(self.supernet.buffers(), kept, strict=True):
-                buffer.copy_(old)
-        self.supernet.train()
+        try:
+            self.relaxation.settle()
+            loss = self.task.loss(self.supernet, batch)
+            (gradient,) = torch.autograd.grad(loss, [alpha], create_graph=True, allow_unused=True)
+
+            def product(vector: Tensor) -> Tensor:
+                if gradient is None or not gradient.requires_grad:
+                    return torch.zeros_like(alpha)
+                (found,) = torch.autograd.grad(gradient, [alpha], vector, retain_graph=True, allow_unused=True)
+                return torch.zeros_like(alpha) if found is None else found
+
+            value, self.vector = dominant(product, self.vector, ITERATIONS)
+        finally:
+            with torch.no_grad():
+                for buffer, old in zip(self.supernet.buffers(), kept, strict=True):
+                    buffer.copy_(old)
+            self.supernet.train()
         return value
 
     def _sharper(self, epoch: int, ratio: float) -> str:
@@ -170,17 +178,15 @@ def growth(eigenvalues: list[float], first: int) -> float:
     return now / before if before > 0 else 0.0
 
 
-def dominant(gradient: Callable[[Tensor], Tensor], at: Tensor, vector: Tensor, iterations: int) -> tuple[float, Tensor]:
-    """The eigenvalue of largest size of a function's Hessian, by power iteration, and where to go on from.
-
-    Hessian-vector products are central differences of the gradient, which need no more memory than the gradient.
-    """
-    value = torch.zeros((), device=at.device)
+def dominant(product: Callable[[Tensor], Tensor], vector: Tensor, iterations: int) -> tuple[float, Tensor]:
+    """The eigenvalue of largest size of a symmetric matrix that is known by its products with vectors, by power
+    iteration from a vector of length 1, and the vector to go on from."""
+    value = torch.zeros((), device=vector.device)
     for _ in range(iterations):
-        product = (gradient(at + STRIDE * vector) - gradient(at - STRIDE * vector)) / (2 * STRIDE)
-        value = vector @ product
-        norm = product.norm()
-        vector = torch.where(norm > 0, product / norm.clamp_min(1e-30), vector)
+        found = product(vector)
+        value = vector @ found
+        norm = found.norm()
+        vector = torch.where(norm > 0, found / norm.clamp_min(1e-30), vector)
     return float(value), vector
 
 
