@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from report import machine, parser, print_head, print_table, versions
+from report import benchmark_file, machine, parser, print_head, print_table, versions
 
 import nasengine
 from nasengine.comparing import Result
@@ -75,7 +75,7 @@ def percent(values: list[float]) -> str:
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--table", type=Path, required=True, help="the benchmark's nas_bench_201.csv.gz")
+    options.add_argument("--table", type=Path, help="the benchmark's nas_bench_201.csv.gz")
     options.add_argument("--sections", default=",".join(SECTIONS), help="default: %(default)s")
     options.add_argument("--strategies", default="", help="others than the built-in ones, with commas between")
     options.add_argument("--seeds", type=int, default=100, help="searches a strategy (default: %(default)s)")
@@ -84,6 +84,7 @@ def main() -> None:
         "--out", type=Path, default=Path("nas-bench-201"), help="where results are kept, and gone on with"
     )
     given = options.parse_args()
+    table_file = benchmark_file(given.table, "nas_bench_201.csv.gz")
     if unknown := set(given.sections.split(",")) - set(SECTIONS):
         sys.exit(f"there is no section {min(unknown)!r}; expected some of {', '.join(SECTIONS)}")
     seeds = 2 if given.quick else given.seeds
@@ -102,7 +103,7 @@ def main() -> None:
             "repetitions": "one a seed; mean ± sd over the seeds",
         }
         print_head(f"NAS-Bench-201, {section}", facts, given.markdown)
-        evaluator = f"tabular:table={given.table.resolve()}"
+        evaluator = f"tabular:table={table_file}"
         if section == "noise-free":
             evaluator += ",search_on=test_accuracy"
         found = nasengine.compare(

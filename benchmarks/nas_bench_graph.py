@@ -11,7 +11,7 @@ import statistics
 from pathlib import Path
 
 from nas_bench_201 import STRATEGIES, percent, progress
-from report import machine, parser, print_head, print_table, versions
+from report import benchmark_file, machine, parser, print_head, print_table, versions
 
 import nasengine
 
@@ -26,13 +26,14 @@ REFERENCE = {
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--table", type=Path, required=True, help="the arrays, nas_bench_graph_cora_citeseer.npz")
+    options.add_argument("--table", type=Path, help="the arrays, nas_bench_graph_cora_citeseer.npz")
     options.add_argument("--dataset", default="cora", help="default: %(default)s")
     options.add_argument("--strategies", default="", help="others than the built-in ones, with semicolons between")
     options.add_argument("--seeds", type=int, default=100, help="searches a strategy (default: %(default)s)")
     options.add_argument("--workers", type=int, default=1, help="searches at a time (default: %(default)s)")
     options.add_argument("--out", type=Path, default=Path("nas-bench-graph"), help="where results are kept")
     given = options.parse_args()
+    table_file = benchmark_file(given.table, "nas_bench_graph_cora_citeseer.npz")
     names = given.strategies.split(";") if given.strategies else list(dict.fromkeys([*REFERENCE, *STRATEGIES]))
     seeds = 2 if given.quick else given.seeds
     facts = {
@@ -43,7 +44,7 @@ def main() -> None:
         "repetitions": "one a seed; mean ± sd over the seeds, accuracies in %",
     }
     print_head("NAS-Bench-Graph", facts, given.markdown)
-    evaluator = f"tabular:table={given.table.resolve()},dataset={given.dataset}"
+    evaluator = f"tabular:table={table_file},dataset={given.dataset}"
     for number, trials in enumerate([20] if given.quick else EVALUATIONS):
         chosen = names[:2] if given.quick else [n for n in names if number == 0 or n in REFERENCE or given.strategies]
         found = nasengine.compare(

@@ -27,6 +27,16 @@ def parser(description: str | None, repetitions: int | None = None) -> ArgumentP
     return found
 
 
+def benchmark_file(given: Path | None, name: str) -> Path:
+    """The table of a benchmark, as it was named, or in the data folder. Where it is not there, the script ends with a
+    sentence; that is no failure: `make bench` goes on with the next."""
+    path = given or Path(os.environ.get("NASENGINE_DATA", ".")) / name
+    if given is None and not path.exists():
+        print(f"skipped: {path} is not there; name the benchmark's table with --table, or its folder by NASENGINE_DATA")
+        sys.exit(0)
+    return path.resolve()
+
+
 def by_turns(cases: Mapping[str, Callable[[int], Result]], repetitions: int) -> dict[str, list[Result]]:
     """Calls every case with the number of the repetition, all of them before the next repetition begins, each time
     starting with another one: what disturbs the machine for a while then disturbs all cases alike."""

@@ -21,7 +21,7 @@ def printed(script: str, *options: str) -> str:
 
 
 def markdown_table(output: str) -> list[dict[str, str]]:
-    lines = [line.strip("| ").split(" | ") for line in output.splitlines() if line.startswith("|")]
+    lines = [[cell.strip() for cell in line[1:-1].split(" | ")] for line in output.splitlines() if line.startswith("|")]
     columns, rule, *rows = lines
     assert set(rule) == {"---"}
     return [dict(zip(columns, row, strict=True)) for row in rows]
@@ -172,3 +172,36 @@ def test_orchestration_is_measured_in_four_sections() -> None:
 def test_sections_of_orchestration_are_chosen_by_name() -> None:
     output = printed("orchestration", "--markdown", "--only", "driver")
     assert re.findall(r"^#### (\w+)", output, re.MULTILINE) == ["Driver"]
+
+
+DATA = Path(__file__).parents[1].parent / "shared" / "data" / "nas"
+
+
+@pytest.mark.parametrize(
+    ("script", "table"),
+    [("nas_bench_201", "nas_bench_201.csv.gz"), ("nas_bench_graph", "nas_bench_graph_cora_citeseer.npz")],
+)
+def test_strategies_are_compared_on_a_benchmarks_table(script: str, table: str, tmp_path: Path) -> None:
+    if not (DATA / table).is_file():
+        pytest.skip(f"needs the benchmark's table, {DATA / table}")
+    chosen = ["--strategies", "random;local_search", "--markdown", "--out", str(tmp_path / "out")]
+    sections = ["--sections", "budget"] if script == "nas_bench_201" else []
+    output = printed(script, "--table", str(DATA / table), *sections, *chosen)
+    assert says_how_it_was_measured(output)
+    table_printed = markdown_table(output)
+    assert [row["strategy"] for row in table_printed] == ["random", "local_search"]
+    assert {row["seeds"] for row in table_printed} == {"2"}
+
+
+def test_a_benchmark_whose_table_is_missing_is_skipped_in_a_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "nas_bench_201.py")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={"NASENGINE_DATA": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("skipped: ")
+
+
+def test_the_time_of_a_proposal_is_measured_for_what_is_named() -> None:
+    output = printed("ask_time", "--markdown", "--strategies", "random;evolution")
+    assert says_how_it_was_measured(output)
+    assert [row["strategy"] for row in markdown_table(output)] == ["random", "evolution"]
+    assert all(positive(row["ms at 100"]) for row in markdown_table(output))
