@@ -100,9 +100,10 @@ def main() -> None:
             picks = list(trial.derived.picks.values())
             cell = to_nasbench201(trial.derived)
             worth_it = f"{known[cell]:.2f}" if known else "not looked up"
+            shown = cell.replace("|", r"\|") if given.markdown else cell
             rows.append(
                 [
-                    name, str(seed), cell, str(picks.count("skip_connect")), str(sum(pick in FREE for pick in picks)),
+                    name, str(seed), shown, str(picks.count("skip_connect")), str(sum(pick in FREE for pick in picks)),
                     ends(trial), f"{trial.metrics['entropy']:.2f}", worth_it, f"{seconds:.0f}",
                 ]
             )  # fmt: skip

@@ -205,3 +205,14 @@ def test_the_time_of_a_proposal_is_measured_for_what_is_named() -> None:
     assert says_how_it_was_measured(output)
     assert [row["strategy"] for row in markdown_table(output)] == ["random", "evolution"]
     assert all(positive(row["ms at 100"]) for row in markdown_table(output))
+
+
+@pytest.mark.slow
+def test_what_one_shot_strategies_derive_is_a_cell_each() -> None:
+    output = printed("one_shot", "--markdown", "--only", "darts", "sdarts")
+    assert says_how_it_was_measured(output)
+    table = markdown_table(output.partition("What the guard said:")[0])
+    assert [row["strategy"] for row in table] == ["darts", "sdarts"]
+    cells = [row["cell derived"].replace("\\|", "|") for row in table]
+    assert all(re.fullmatch(r"(\|\w+~0)\|\+(\|\w+~\d){2}\|\+(\|\w+~\d){3}\|", cell) for cell in cells)
+    assert all(positive(row["eigenvalue"]) for row in table)
