@@ -63,9 +63,9 @@ class InRounds(Strategy):
         if score is not None:
             self._known[self.domain.canonical(trial.architecture).id] = (trial.architecture, score)
 
-    def results(self) -> tuple[list[Architecture], NDArray[np.float64]]:
-        """One architecture of each network that was judged, the best first; and their scores."""
-        known = sorted(self._known.values(), key=lambda result: -result[1])
+    def results(self, most: int | None = None) -> tuple[list[Architecture], NDArray[np.float64]]:
+        """One architecture of each network that was judged, the best first, at most so many; and their scores."""
+        known = sorted(self._known.values(), key=lambda result: -result[1])[:most]
         return [architecture for architecture, _ in known], np.array([score for _, score in known])
 
     def new(self, architecture: Architecture) -> bool:
@@ -97,3 +97,9 @@ def standardised(scores: NDArray[np.float64]) -> NDArray[np.float32]:
     """Of mean 0 and standard deviation 1; zeros where all are equal."""
     deviation = float(scores.std()) or 1.0
     return np.asarray((scores - scores.mean()) / deviation, np.float32)
+
+
+def ranked(scores: NDArray[np.float64]) -> NDArray[np.float32]:
+    """From 1 for the best to 0 for the worst, in even steps; equals share the mean of theirs."""
+    below = (scores[:, None] > scores).sum(1) + 0.5 * ((scores[:, None] == scores).sum(1) - 1)
+    return np.asarray(below / max(1, len(scores) - 1), np.float32)
