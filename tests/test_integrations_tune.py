@@ -315,7 +315,7 @@ def test_population_based_training_changes_the_rate_and_no_architecture_gets_ano
     )  # fmt: skip
     (tmp_path / "together").mkdir()  # a trial that ended before the other began would have nobody to learn from
     more = {"rate": tune.choice([0.001, 0.1]), "together": str(tmp_path / "together")}
-    results = fit(tmp_path, Population(searcher), 2, scheduler, epochs=2, at_once=None, **more)
+    results = fit(tmp_path, Population(searcher), 2, scheduler, epochs=4, at_once=None, **more)
     frames = [result.metrics_dataframe for result in results]
     assert any(frame["rate"].nunique() > 1 for frame in frames)
     told = {trial.architecture: trial for trial in listener(searcher).told}

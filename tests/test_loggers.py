@@ -199,8 +199,12 @@ def test_wandb_writes_the_search_offline_and_touches_no_network(
     (folder,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
     with server, pytest.raises(BlockingIOError):  # nobody has called
         server.accept()
-    points = list(history(folder))
     searched = [trial for trial in run.all_trials if trial.purpose == "search"]
+    until = time.monotonic() + 60  # a process of W&B's own writes it, when it comes to that
+    points = list(history(folder))
+    while time.monotonic() < until and len([p for p in points if "search/accuracy" in p]) < len(searched):
+        time.sleep(0.2)
+        points = list(history(folder))
     assert [p["search/accuracy"] for p in points if "search/accuracy" in p] == [t.metrics["accuracy"] for t in searched]
     assert [p["best/accuracy"] for p in points if "best/accuracy" in p] == bests(run)
     assert [p["search/state"] for p in points if "search/state" in p] == ["done"] * len(searched)

@@ -139,7 +139,7 @@ def test_memory_that_trials_share_is_asked_for_again_before_a_trial_is_given_up(
         CHAIN, "random", evaluator=evaluator, trials=2, baseline=0, out=tmp_path / "run", workers=2, retries=1
     )
     assert {trial.state for trial in run.all_trials} == {"done"}
-    assert {len(pids) for pids in tries(tmp_path / "marks")} == {2}
+    assert sorted(len(pids) for pids in tries(tmp_path / "marks")) == [1, 2, 2]  # the final training is spared
 
 
 def run_out_of_memory(tmp_path: Path, trials: int) -> None:
