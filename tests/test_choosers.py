@@ -494,7 +494,7 @@ def compare(space: SearchSpace, architectures: list[Architecture], x: Tensor) ->
 
     Returns how many different outputs there were: few would mean that the weights do not show what was picked.
     """
-    net = space.supernet(TASK)
+    net, x = space.supernet(TASK).double(), x.double()  # where what is equal is equal to many more digits
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in net.state_dict().items():  # as after training: no statistic is 0 or 1
@@ -505,11 +505,11 @@ def compare(space: SearchSpace, architectures: list[Architecture], x: Tensor) ->
     outputs = set()
     for architecture in architectures:
         net.pick(architecture)
-        model = space.model(architecture, TASK)
+        model = space.model(architecture, TASK).double()
         inherit(model, net)
         with torch.no_grad():
             ours, theirs = net.eval()(x), model.eval()(x)
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
         assert float(theirs.abs().max()) > 1e-3
         outputs.add(tuple(theirs.flatten().tolist()))
     return len(outputs)
