@@ -34,7 +34,8 @@ class InRounds(Strategy):
         self.k, self.initial = k, initial
 
     def prepare(self) -> None:
-        self._initial = self.initial or min(self.k, max(2, self.trials // 4))
+        self.first = self.initial or min(self.k, max(2, self.trials // 4))
+        """So many are random."""
         self._batch: deque[Architecture] = deque()
         self._seen: set[str] = set()
         self._known: dict[str, tuple[Architecture, float]] = {}
@@ -45,9 +46,9 @@ class InRounds(Strategy):
 
     def ask(self) -> Request | None:
         if not self._batch:
-            first = len(self._seen) < self._initial or len(self._known) < 2
-            wanted = 1 if first else self.k
-            found = [] if first else self.propose(wanted)[:wanted]
+            random = len(self._seen) < self.first or len(self._known) < 2
+            wanted = 1 if random else self.k
+            found = [] if random else self.propose(wanted)[:wanted]
             for architecture in found:
                 self.note(architecture)
             while len(found) < wanted and (drawn := self.unseen()) is not None:
