@@ -92,7 +92,7 @@ def test_the_likelihoods_of_all_continuations_add_up_to_one() -> None:
 
 def test_uphill_is_better_than_where_it_began() -> None:
     """The sum of six numbers: what the best of 60 become has a larger one, on average, than they have."""
-    strategy, rng = started(PLAIN, epochs=120, learning_rate=5e-3), np.random.default_rng(0)
+    strategy, rng = started(PLAIN, epochs=120), np.random.default_rng(0)
     judged = sorted((PLAIN.sample(rng) for _ in range(60)), key=total, reverse=True)
     for architecture in judged:
         strategy.note(architecture)
@@ -123,12 +123,11 @@ def test_under_a_constraint_all_that_is_asked_for_is_allowed() -> None:
         strategy.tell(Trial(0, request, "done", {"accuracy": 0.5}))
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_it_finds_the_one_best_of_1024(seed: int) -> None:
+def test_it_finds_the_one_best_of_1024() -> None:
     """160 random architectures would contain it 16 times in 100."""
-    target = np.random.default_rng(seed + 100).integers(4, size=5).tolist()
+    target = np.random.default_rng(100).integers(4, size=5).tolist()
     domain = Domain("tiny", {}, [Decision(f"v{index}", "value", tuple(range(4))) for index in range(5)])
-    strategy = started(domain, seed, trials=160, epochs=40, learning_rate=5e-3)
+    strategy = started(domain, trials=160, epochs=40)
     found = [step(strategy, lambda a: sum(a.picks[f"v{i}"] == t for i, t in enumerate(target))) for _ in range(160)]
     assert max(found) == 5
 
