@@ -181,4 +181,5 @@ def gradients(loss: Callable[[], Tensor], wanted: Sequence[Tensor]) -> tuple[Ten
     """The loss and its gradient in `wanted` alone: nothing is computed for tensors that the step does not use."""
     value = loss()
     found = torch.autograd.grad(value, wanted, allow_unused=True)
-    return value, [torch.zeros_like(w) if g is None else g for w, g in zip(wanted, found, strict=True)]
+    # detached: what the graph holds would otherwise stay in memory during the next pass
+    return value.detach(), [torch.zeros_like(w) if g is None else g for w, g in zip(wanted, found, strict=True)]

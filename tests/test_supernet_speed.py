@@ -209,12 +209,18 @@ def test_nested_choices_share_as_well() -> None:
 
 
 class Both(nn.Module):
-    """Two edges on one input, side by side. between: what happens to the input meanwhile."""
+    """Two edges on one input, side by side, of two options each. between: what happens to the input meanwhile."""
 
-    def __init__(self, choose: Chooser, make: Callable[[], nn.Module], between: Callable[[Tensor], Any]) -> None:
+    def __init__(
+        self,
+        choose: Chooser,
+        make: Callable[[], nn.Module],
+        between: Callable[[Tensor], Any],
+        other: Callable[[], nn.Module] = nn.Identity,
+    ) -> None:
         super().__init__()
-        self.left = choose.one("left", {"made": make, "skip": nn.Identity})
-        self.right = choose.one("right", {"made": make, "skip": nn.Identity})
+        self.left = choose.one("left", {"made": make, "other": other})
+        self.right = choose.one("right", {"made": make, "other": other})
         self.between = between
 
     def forward(self, x: Tensor) -> Tensor:
@@ -272,6 +278,25 @@ def test_an_input_that_was_changed_in_place_is_another_one() -> None:
     x = torch.randn(2, 4, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(left, 0.5 * x.relu() + 0.5 * x)
     torch.testing.assert_close(right, 0.5 * (-x).relu() - 0.5 * x)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "step", "padding"), [(3, 2, 2), (5, 2, 4), (3, 3, 3), (3, 2, 0), (3, 2, 1), (1, 2, 0)]
+)
+def test_a_convolution_may_read_every_second_pixel_only(kernel: int, step: int, padding: int) -> None:
+    """Whatever the size of the image; with an odd padding, those read are others."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(4, 4, kernel, step, padding, step, groups=2).double()
+
+    class Convolutions(Written):
+        def build(self, choose: Chooser, task: Task) -> nn.Module:
+            return Both(choose, self.make, self.between, other=self.make)
+
+    net = Convolutions(lambda: nn.Sequential(nn.ReLU(), copy.deepcopy(conv))).supernet(TASK)
+    for size in ((16, 16), (15, 16), (9, 7)):
+        x = torch.randn(2, 4, *size, dtype=torch.float64)
+        expected = conv(x.relu())
+        torch.testing.assert_close(net(x), torch.stack([expected, expected]), rtol=1e-12, atol=1e-12)
 
 
 def test_settings_are_told_apart() -> None:
