@@ -306,6 +306,7 @@ def test_asha_stops_trials_of_a_strategy_early(tmp_path: Path) -> None:
         assert by_architecture[architecture_of(result.config)] == result.metrics["accuracy"]
 
 
+@pytest.mark.slow  # on a machine with much else to do, Tune may skip every exploitation: checkpoints come too late
 @pytest.mark.usefixtures("ray_cluster")
 def test_population_based_training_changes_the_rate_and_no_architecture_gets_anothers_result(tmp_path: Path) -> None:
     searcher = tiny(Listens())
