@@ -146,7 +146,7 @@ class Generator(InRounds):
         logits = self.network(torch.cat([z, before], 2)).masked_fill(text.closed, NEVER)
         log_p = functional.log_softmax(logits, 2)
         taken = log_p.gather(2, text.tokens[:, :, None])[:, :, 0] * text.there
-        return taken.sum(1) / text.there.sum(1), (log_p.exp() * text.there[:, :, None]).sum(1)
+        return taken.sum(1) / text.there.sum(1), (logits.softmax(2) * text.there[:, :, None]).sum(1)
 
     def candidates(self) -> list[Architecture]:
         """At most `samples` networks that are new, drawn by the generator."""

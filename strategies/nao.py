@@ -22,6 +22,8 @@ from .sequence import NEVER, Language, Text
 
 LEARNT = 500
 """Only so many of the best results are learnt from."""
+STEPS = 200
+"""Of a round's training, at most."""
 SEEDS = 100
 """So many of the best are moved."""
 MOVES, MOVES_AMONG_FEW = 10, 2
@@ -35,7 +37,8 @@ class NAO(InRounds):
     An encoder turns the picks into states of unit length, a predictor these into a score, a decoder into the picks
     again; the three learn together, and go on from what they knew a round before. Then the best architectures' states
     are moved along the gradient of the predicted score and decoded. The predictor is told ranks, 0 to 1, instead of
-    scores, which outliers do not bend. A round learns from the 500 best results at most, so its time stops growing.
+    scores, which outliers do not bend. A round learns from the 500 best results at most, in 200 steps at most, so its
+    time stops growing.
 
     Options:
         initial: how many networks are random; a quarter of the run's trials, 600 at most, unless you say (the paper's:
@@ -45,7 +48,8 @@ class NAO(InRounds):
             (32 and 64 as in the authors' code; the paper's: 32 and 96).
         predictor: the units of the predictor's hidden layer.
         trade_off: λ, the weight of the predictor's loss; that of the decoder's is 1 − λ.
-        epochs, learning_rate: of a round's training (the paper's: 1,000 and 0.001, for few rounds with many results).
+        epochs, learning_rate: of a round's training (the paper's: 1,000 and 0.001, for few rounds with many results);
+            from 201 results on, fewer epochs.
         batch_size: of the training.
         step: η, how far along the gradient is moved at first; twice and three times as far next, up to ten times, until
             enough new architectures were met. (The paper's η is 10, and then 20; states are of length 1 here.)
@@ -90,7 +94,8 @@ class NAO(InRounds):
 
     def fit(self, text: Text, targets: Tensor) -> None:
         """Equation 1: predictions towards the targets, and architectures towards themselves."""
-        for _ in range(self.epochs):
+        batches = math.ceil(len(targets) / self.batch_size)
+        for _ in range(min(self.epochs, max(1, STEPS // batches))):
             for batch in torch.split(torch.randperm(len(targets), generator=self.torch_rng), self.batch_size):
                 predicted, log_likelihood = self.model(text[batch])
                 error = functional.mse_loss(predicted, targets[batch])
