@@ -172,7 +172,7 @@ class Bilevel(OneShotStrategy):
             seen = guard.look(epoch, relaxation.derive(), looked_at)
             notes = [note for note in (relaxation.note if epoch == 0 else None, seen.note) if note]
             metrics |= {"entropy": relaxation.entropy(), **seen.metrics}
-            yield replace(seen, metrics=metrics, note=" ".join(notes) or None)
+            yield replace(seen, metrics=metrics, note="; ".join(notes) or None)
             if guard.stopped:
                 return
 

@@ -106,7 +106,7 @@ class Guard:
             if self.how != "off" and self.free_for and (lasting or last):
                 self.collapsed = True
                 notes.append(_collapse(free, counted, "in the end" if last else f"after epoch {epoch + 1}"))
-        return Derivation(derived, metrics, " ".join(notes) or None)
+        return Derivation(derived, metrics, "; ".join(notes) or None)
 
     def eigenvalue(self, batch: Any) -> float:
         """The dominant eigenvalue of the validation loss's Hessian in α, at the expected weights, on one batch.
