@@ -140,6 +140,7 @@ class Aside(Observer):
         self._observer = observer
         self._events: SimpleQueue[tuple[str, tuple[Any, ...]] | None] = SimpleQueue()
         self._opened = False
+        self._left_behind = False
         self._thread = threading.Thread(target=self._work, name=f"logger {observer.name}", daemon=True)
 
     def opened(self, folder: Path, plan: Plan) -> None:
@@ -161,6 +162,7 @@ class Aside(Observer):
         self._events.put(None)
         self._thread.join(SECONDS_TO_FINISH)
         if self._thread.is_alive():
+            self._left_behind = True
             self._say(f"has not finished after {SECONDS_TO_FINISH:.0f} s, and is left behind")
 
     def _work(self) -> None:
@@ -174,7 +176,8 @@ class Aside(Observer):
             except (Exception, SystemExit) as error:  # anybody's code: a search must not end with it
                 failed = True
                 what = str(error) if isinstance(error, NasError) else one_line(error)
-                self._say(f"failed and is left out from here on: {what}")
+                if not self._left_behind:  # else it has been named, and the run that it logged is over
+                    self._say(f"failed and is left out from here on: {what}")
 
     def _say(self, what: str) -> None:
         print(f"nas: the logger {self._observer.name!r} {what}", file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -243,12 +244,12 @@ def log_records(content: bytes) -> Iterator[bytes]:
 
 
 class Breaks(Logger):
-    """Breaks at the first trial, or works for ever."""
+    """Breaks at the first trial: at once, or after that many seconds."""
 
     name = "breaks"
 
-    def __init__(self, slow: bool = False) -> None:
-        self.slow = slow
+    def __init__(self, seconds: float = 0) -> None:
+        self.seconds = seconds
 
     def begin(self, identity: str | None) -> str:
         return "mine"
@@ -256,8 +257,7 @@ class Breaks(Logger):
     def log_epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None: ...
 
     def log_trial(self, trial: Trial) -> None:
-        if self.slow:
-            time.sleep(60)
+        time.sleep(self.seconds)
         raise RuntimeError("the tracker is\nnot there")
 
     def end(self, run: Run) -> None: ...
@@ -278,9 +278,20 @@ def test_a_logger_that_hangs_slows_no_search_and_is_left_behind(
 ) -> None:
     monkeypatch.setattr("nasengine.observers.SECONDS_TO_FINISH", 0.5)
     began = time.monotonic()
-    assert search(tmp_path / "run", Breaks(slow=True)).finished
+    assert search(tmp_path / "run", Breaks(seconds=60)).finished
     assert time.monotonic() - began < 20
     assert "the logger 'breaks' has not finished after 0 s, and is left behind" in capsys.readouterr().err
+
+
+def test_a_logger_that_was_left_behind_says_no_more_when_it_fails_at_last(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nasengine.observers.SECONDS_TO_FINISH", 0.01)
+    search(tmp_path / "run", Breaks(seconds=2))
+    for thread in threading.enumerate():
+        if thread.name == "logger breaks":
+            thread.join(20)
+    assert capsys.readouterr().err.count("the logger 'breaks'") == 1
 
 
 @pytest.mark.parametrize(
