@@ -287,10 +287,10 @@ def test_a_logger_that_was_left_behind_says_no_more_when_it_fails_at_last(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nasengine.observers.SECONDS_TO_FINISH", 0.01)
+    before = threading.enumerate()
     search(tmp_path / "run", Breaks(seconds=2))
-    for thread in threading.enumerate():
-        if thread.name == "logger breaks":
-            thread.join(20)
+    for thread in set(threading.enumerate()) - set(before):
+        thread.join(20)
     assert capsys.readouterr().err.count("the logger 'breaks'") == 1
 
 
