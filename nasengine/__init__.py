@@ -21,6 +21,7 @@ from .evaluator import Evaluator, Fidelity, Metrics
 from .reference import Shapes, build, reference, references
 from .session import resume, search, train
 from .space import Chooser, SearchSpace
+from .stopper import Stopper
 from .strategy import Derivation, OneShotStrategy, Strategy
 from .task import Batch, Recipe, Split, Task
 from .trial import Evaluate, Learn, Objective, Request, Trial
@@ -63,8 +64,8 @@ __all__ = [
     "DataError", "Decision", "Depth", "Derivation", "Domain", "Evaluate", "Evaluator", "ExportError", "Fidelity",
     "Gate", "Learn", "Metrics", "NasError", "Objective", "Observer", "One", "OneShotStrategy", "Pick", "PluginError",
     "Recipe", "Request", "Run", "RunError", "RunFailed", "SearchSpace", "Several", "Shapes", "SpaceError", "Split",
-    "Strategy", "Supernet", "Task", "TrainingDiverged", "Trial", "build", "compare", "conv2d", "cost_of", "inherit",
-    "join", "mask_channels", "reference", "references", "resume", "search", "strategy_named", "train",
+    "Stopper", "Strategy", "Supernet", "Task", "TrainingDiverged", "Trial", "build", "compare", "conv2d", "cost_of",
+    "inherit", "join", "mask_channels", "reference", "references", "resume", "search", "strategy_named", "train",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Plugin: what spaces, strategies, evaluators and tasks have in common: they remember how they were made."""
+"""Plugin: what spaces, strategies, evaluators, tasks and stoppers have in common: they remember how they were made."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Self
 
 
 class Plugin:
-    """The root of the four kinds of plugin.
+    """The root of the five kinds of plugin.
 
     A plugin's options are the keyword arguments of its constructor; `settings` holds them, defaults filled in, so that
     a run can be recorded and made again. Subclasses need not pass anything on.

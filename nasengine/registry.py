@@ -25,13 +25,14 @@ from .plugin import Plugin, is_json
 if TYPE_CHECKING:
     from .strategy import Strategy
 
-Kind: TypeAlias = Literal["space", "strategy", "evaluator", "task"]
+Kind: TypeAlias = Literal["space", "strategy", "evaluator", "task", "stopper"]
 
 GROUPS: dict[Kind, str] = {
     "space": "nasengine.search_spaces",
     "strategy": "nasengine.strategies",
     "evaluator": "nasengine.evaluators",
     "task": "nasengine.tasks",
+    "stopper": "nasengine.stoppers",
 }
 
 
@@ -50,10 +51,11 @@ def bases() -> dict[Kind, type[Plugin]]:
     """What a plugin of each kind must be a subclass of."""
     from .evaluator import Evaluator
     from .space import SearchSpace
+    from .stopper import Stopper
     from .strategy import Strategy
     from .task import Task
 
-    return {"space": SearchSpace, "strategy": Strategy, "evaluator": Evaluator, "task": Task}
+    return {"space": SearchSpace, "strategy": Strategy, "evaluator": Evaluator, "task": Task, "stopper": Stopper}
 
 
 def installed(kind: Kind) -> list[Listed]:
@@ -296,7 +298,7 @@ def _distribution(point: EntryPoint) -> tuple[str, str]:
 
 
 def _plural(kind: Kind) -> str:
-    return {"space": "spaces", "strategy": "strategies", "evaluator": "evaluators", "task": "tasks"}[kind]
+    return "strategies" if kind == "strategy" else f"{kind}s"
 
 
 def _shown(hint: Any) -> str:

@@ -8,12 +8,19 @@ import typer
 
 from .run import Json
 
-KINDS = {"spaces": "space", "strategies": "strategy", "evaluators": "evaluator", "tasks": "task"}
+KINDS = {
+    "spaces": "space",
+    "strategies": "strategy",
+    "evaluators": "evaluator",
+    "tasks": "task",
+    "stoppers": "stopper",
+}
 
 
 def list_plugins(
     kind: Annotated[
-        str | None, typer.Argument(metavar="[spaces|strategies|evaluators|tasks|references]", show_default=False)
+        str | None,
+        typer.Argument(metavar="[spaces|strategies|evaluators|tasks|stoppers|references]", show_default=False),
     ] = None,
     json: Json = False,
 ) -> None:

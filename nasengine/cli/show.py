@@ -18,7 +18,7 @@ ROWS = 20
 
 
 def show(
-    what: Annotated[str, typer.Argument(metavar="RUN|KIND|NETWORK", help="A run's folder; space, strategy, evaluator or task; a well-known network or an architecture's file.", show_default=False)],
+    what: Annotated[str, typer.Argument(metavar="RUN|KIND|NETWORK", help="A run's folder; space, strategy, evaluator, task or stopper; a well-known network or an architecture's file.", show_default=False)],
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The plugin's name, behind its kind.", show_default=False)] = None,
     trial: Annotated[int | None, typer.Option(metavar="N", help="One trial of the run, with its curve and error.")] = None,
     task: Annotated[str, typer.Option(help="Of a network: for which data its cost is counted.")] = "digits",
@@ -32,7 +32,7 @@ def show(
     `nas show RUN`, `nas show strategy darts`, `nas show resnet18 --shape 3,224,224`.
     """
     kind, _, rest = what.partition(":")
-    if kind in ("space", "strategy", "evaluator", "task") and (name or rest):
+    if kind in ("space", "strategy", "evaluator", "task", "stopper") and (name or rest):
         shown = _plugin(kind, name or rest)
     elif trial is not None:
         shown = _trial(_run(what), trial)
