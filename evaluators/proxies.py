@@ -29,7 +29,7 @@ NORMALISATIONS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 ACTIVATIONS = frozenset(
     getattr(torch.ops.aten, name + end)
     for name in (
-        "relu", "leaky_relu", "rrelu_with_noise", "elu", "gelu", "silu", "mish", "sigmoid", "tanh", "hardtanh",
+        "relu", "leaky_relu", "rrelu_with_noise", "elu", "celu", "gelu", "silu", "mish", "sigmoid", "tanh", "hardtanh",
         "hardswish", "hardsigmoid",
     )
     for end in ("", "_")
