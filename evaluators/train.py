@@ -1,14 +1,21 @@
-"""Training from scratch: the task's recipe, with early stopping on the validation data."""
+"""Training from scratch: the task's recipe, with early stopping on the validation data, once or from several seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import statistics
+from collections.abc import Generator, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
-from nasengine import Architecture, ConfigError, Context, Evaluator, Fidelity, Metrics, Objective, cost_of
+from nasengine import Architecture, ConfigError, Context, Evaluator, Fidelity, Metrics, Objective, Recipe, cost_of
+
+USUAL: dict[str, dict[str, float]] = {
+    "sgd": {"learning_rate": Recipe().learning_rate, "weight_decay": Recipe().weight_decay},
+    "adamw": {"learning_rate": 0.003, "weight_decay": 0.05},
+}
+"""What an optimiser is used with, where the task's recipe is for another one."""
 
 
 class Train(Evaluator):
@@ -16,8 +23,29 @@ class Train(Evaluator):
 
     Options:
         patience: epochs without a better validation result after which training stops; 0 never stops early.
-        epochs, batch_size, learning_rate, weight_decay: of the task's recipe, where you want others.
-        schedule: of the learning rate, `cosine` (to zero) or `constant`; by default as the task's recipe says.
+        epochs, batch_size, learning_rate, momentum, weight_decay: of the task's recipe, where you want others. The
+            momentum is SGD's; weights decay all alike, normalisation and biases too.
+        optimizer: `sgd` (with Nesterov momentum) or `adamw`, which has learning_rate = 0.003 and weight_decay = 0.05
+            unless you or the task's recipe say otherwise.
+        schedule: of the learning rate, `cosine` (to zero), `one_cycle` (a rise for 0.3 of the epochs, or for `warmup`,
+            then a cosine to zero) or `constant`. It changes from epoch to epoch.
+        warmup: epochs in which the learning rate rises at the beginning.
+        gradient_clip: the largest norm of the gradient; 0 for none.
+        label_smoothing: the share of each label that is spread evenly over all classes.
+        augment: what is done to training images, joined by +: `crop` (moved by up to an eighth of the side), `flip`
+            (mirrored; not for what reads from left to right), `cutout` (a square of half the side blotted out), `mixup`
+            (images and labels mixed in pairs); `none`; or `auto`: crop for colour images, nothing for grey ones.
+        ema: the decay, step by step, of a moving average of the weights, 0.999 say; then the averaged weights are
+            judged and kept.
+        auxiliary: the weight of the loss of an auxiliary head that hangs on the network while it learns; 0.4 in DARTS.
+            For the cell spaces.
+        drop_path: how often paths of a cell are left out while it learns, rising from 0 over the epochs; 0.2 in DARTS.
+            For the cell spaces, `nasbench201` and `mobile`.
+        precision: `float32`, or `bf16` for mixed precision: what is computed while learning is rounded to bfloat16.
+        compile: whether each model is compiled (torch.compile) for its training; for long trainings.
+        seeds: trainings of each candidate, each from other weights and in another order. The metrics are their means,
+            `…_spread` the sample standard deviation of each objective; the best of the models is kept. The curve is the
+            first training's, and then the mean of what is finished.
     """
 
     def __init__(
@@ -27,40 +55,68 @@ class Train(Evaluator):
         epochs: int | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
+        momentum: float | None = None,
         weight_decay: float | None = None,
-        schedule: str | None = None,
+        optimizer: Literal["sgd", "adamw"] | None = None,
+        schedule: Literal["cosine", "one_cycle", "constant"] | None = None,
+        warmup: int | None = None,
+        gradient_clip: float | None = None,
+        label_smoothing: float | None = None,
+        augment: str | None = None,
+        ema: float | None = None,
+        auxiliary: float | None = None,
+        drop_path: float | None = None,
+        precision: Literal["float32", "bf16"] | None = None,
+        compile: bool | None = None,
+        seeds: int = 1,
     ) -> None:
-        if patience < 0:
-            raise ConfigError(f"the evaluator 'train' has patience = {patience}; expected 0 or more epochs")
+        for name, value, least in (("patience", patience, 0), ("seeds", seeds, 1)):
+            if value < least:
+                raise ConfigError(f"the evaluator 'train' has {name} = {value}; expected {least} or more")
+        self.patience, self.seeds = patience, seeds
         given = {
-            "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": weight_decay,
+            "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "momentum": momentum,
+            "weight_decay": weight_decay, "optimizer": optimizer, "schedule": schedule, "warmup": warmup,
+            "gradient_clip": gradient_clip, "label_smoothing": label_smoothing, "augment": augment, "ema": ema,
+            "auxiliary": auxiliary, "drop_path": drop_path, "precision": precision, "compile": compile,
         }  # fmt: skip
         self.changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        for name, value in self.changes.items():
-            if value < 0 or (value == 0 and name != "weight_decay"):
-                raise ConfigError(f"the evaluator 'train' has {name} = {value}; expected a positive number")
-        if schedule not in (None, "cosine", "constant"):
-            raise ConfigError(f"the evaluator 'train' has schedule = {schedule!r}; expected cosine or constant")
-        if schedule is not None:
-            self.changes["schedule"] = schedule
-        self.patience = patience
+        Recipe(**{"epochs": max(Recipe().epochs, warmup or 0), **self.changes})  # raises now rather than later
+
+    def recipe(self, of_task: Recipe) -> Recipe:
+        """The task's, with what was asked for."""
+        optimizer = self.changes.get("optimizer", of_task.optimizer)
+        usual = USUAL[optimizer] if optimizer != of_task.optimizer else {}
+        return replace(of_task, **{**usual, **self.changes})
 
     def evaluate(
         self, architecture: Architecture, fidelity: Fidelity, context: Context
     ) -> Generator[Metrics, None, Metrics]:
-        task = context.task
+        task, recipe = context.task, self.recipe(context.task.recipe)
+        objectives = [Objective.parse(objective) for objective in task.objectives]
         model = context.model(architecture)
         costs = cost_of(model, task)  # first: what cannot be counted is no news after a night of training
         context.save(model)
-        best = BestEpoch(model, Objective.parse(task.objectives[0]))
-        context.keep(best=best)
-        recipe = replace(task.recipe, **self.changes)
-        training = task.fit(model, fidelity, context, recipe)
-        while not (self.patience and best.age >= self.patience) and (metrics := next(training, None)) is not None:
+        finished = Finished(model, objectives)
+        context.keep(finished=finished)
+        for training in context.trainings(self.seeds):
+            if training > 0:
+                model = context.model(architecture)
+            best = BestEpoch(model, objectives[0])
+            context.keep(best=best)
+            for metrics in self._until_it_stops(best, task.fit(model, fidelity, context, recipe)):
+                yield {**finished.metrics, "train_loss": metrics["train_loss"]} if finished.metrics else metrics
+            best.restore()
+            finished.add(best)
+        return {**finished.metrics, **costs}
+
+    def _until_it_stops(self, best: BestEpoch, curve: Iterator[Metrics]) -> Iterator[Metrics]:
+        """The curve, until it is over or nothing has become better for long."""
+        while not (self.patience and best.age >= self.patience) and (metrics := next(curve, None)) is not None:
             best.update(metrics)
             yield metrics
-        best.restore()
-        return {**best.metrics, **costs}
+        if isinstance(curve, Generator):
+            curve.close()
 
 
 class BestEpoch:
@@ -74,10 +130,8 @@ class BestEpoch:
         self.weights: dict[str, Any] = {}
 
     def update(self, metrics: Metrics) -> None:
-        sign = 1 if self.objective.direction == "max" else -1
-        name = self.objective.metric
         self.age, self.epochs = self.age + 1, self.epochs + 1
-        if not self.metrics or sign * metrics[name] > sign * self.metrics[name]:
+        if not self.metrics or _better(metrics, self.metrics, self.objective):
             self.metrics = {**metrics, "epochs": float(self.epochs)}
             self.age = 0
             self.weights = {key: tensor.clone() for key, tensor in self.model.state_dict().items()}
@@ -93,3 +147,41 @@ class BestEpoch:
         self.metrics, self.age, self.epochs = state["metrics"], state["age"], state["epochs"]
         device = next(self.model.parameters()).device
         self.weights = {key: tensor.to(device) for key, tensor in state["weights"].items()}
+
+
+class Finished:
+    """The finished trainings of one candidate: their metrics, and in `model` the weights of the best of them."""
+
+    def __init__(self, model: nn.Module, objectives: list[Objective]) -> None:
+        self.model, self.objectives = model, objectives
+        self.each: list[dict[str, float]] = []
+        self.best: dict[str, float] = {}
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The means, and the spread of each objective; of one training its own."""
+        if len(self.each) < 2:
+            return dict(self.each[0]) if self.each else {}
+        means = {name: statistics.fmean(one[name] for one in self.each) for name in self.each[0]}
+        names = [objective.metric for objective in self.objectives if objective.metric in means]
+        return means | {f"{name}_spread": statistics.stdev(one[name] for one in self.each) for name in names}
+
+    def add(self, training: BestEpoch) -> None:
+        self.each.append(training.metrics)
+        if not self.best or _better(training.metrics, self.best, self.objectives[0]):
+            self.best = training.metrics
+            if training.model is not self.model:
+                self.model.load_state_dict(training.model.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"each": self.each, "best": self.best, "weights": self.model.state_dict() if self.each else {}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.each, self.best = list(state["each"]), state["best"]
+        if self.each:
+            self.model.load_state_dict(state["weights"])
+
+
+def _better(one: Metrics, other: Metrics, objective: Objective) -> bool:
+    sign = 1 if objective.direction == "max" else -1
+    return sign * one[objective.metric] > sign * other[objective.metric]

@@ -315,7 +315,7 @@ def result_of(run: Any, strategy: str, seed: int) -> Result:
     for trial in run.all_trials:
         if trial.purpose != "search":
             continue
-        standing = standing_of(trial, objective)
+        standing = standing_of(trial, run.by_stage)
         if standing is not None and (leader is None or standing > leader):
             leader, value = standing, trial.metrics[objective.metric]
         simulated += simulated_seconds(trial)

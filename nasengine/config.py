@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -22,7 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from .cost import Constraint
 from .errors import ConfigError, near_miss
-from .evaluator import FULL, Fidelity
+from .evaluator import Fidelity
 from .machine import MACHINE
 from .registry import split
 from .trial import Objective
@@ -34,6 +36,11 @@ class PluginChoice(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     options: dict[str, Any] = {}
+
+    def __str__(self) -> str:
+        """`cell:layers=4`, as a command has it."""
+        options = [f"{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in _plain(self.options).items()]
+        return f"{self.name}:{','.join(options)}" if options else self.name
 
     def to_dict(self) -> Any:
         return {self.name: _plain(self.options)} if self.options or ":" in self.name else self.name
@@ -121,8 +128,6 @@ def _fidelity(value: Any) -> Any:
             raise ValueError(f"of the fields {allowed}; there is no {name!r}.{near_miss(name, allowed.split(', '))}")
         if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value.values() if v is not None):
             raise ValueError("numbers, such as epochs=5,data=0.25")
-        if not isinstance(value.get("epochs"), int | None):
-            raise ValueError("a whole number of epochs")
         return Fidelity(**value)
     return value
 
@@ -136,12 +141,59 @@ def _options(value: Any) -> Any:
     return value
 
 
-ONLY_WHERE_ASKED = ("final", "constraints", "start_from", "clock")
+ONLY_WHERE_ASKED = ("final", "constraints", "start_from", "clock", "proxy", "funnel", "stoppers")
 """Settings that a run's file leaves out where they say nothing."""
 
 PluginField = Annotated[PluginChoice, BeforeValidator(_sentenced(_plugin))]
 FidelityField = Annotated[Fidelity, BeforeValidator(_sentenced(_fidelity))]
 Text = Annotated[str, AfterValidator(_text)]
+
+
+class FunnelStage(BaseModel):
+    """How a funnel's candidates are judged at one stage, and how many of them: `zero_cost:proxy=synflow:1000`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    evaluator: PluginField
+    candidates: Annotated[int, Field(ge=1, strict=True)]
+
+    def __str__(self) -> str:
+        return f"{self.evaluator}:{self.candidates}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"evaluator": self.evaluator.to_dict(), "candidates": self.candidates}
+
+
+def _funnel(value: Any) -> tuple[FunnelStage, ...]:
+    """`zero_cost:1000,train:5`, or a list of stages, each such a text or a mapping. Raises ConfigError."""
+    expected = "a funnel is written as EVALUATOR:CANDIDATES,EVALUATOR:CANDIDATES, such as zero_cost:1000,train:5"
+    if isinstance(value, str):
+        parts = re.findall(r"(?:^|,)(.+?:\d+)(?=,|$)", value)
+        if ",".join(parts) != value:
+            raise ConfigError(f"{value!r:.80} is no funnel; {expected}")
+        value = parts
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{value!r:.80} is no funnel; {expected}")
+    stages = []
+    for given in value:
+        if isinstance(given, str):
+            name, _, count = given.rpartition(":")
+            if not name or not count.isdigit():
+                raise ConfigError(f"{given!r:.80} is no stage of a funnel; {expected}")
+            given = {"evaluator": name, "candidates": int(count)}
+        try:
+            stages.append(FunnelStage.model_validate(given))
+        except ValidationError as error:
+            raise ConfigError(_sentence(error, "a stage of the funnel")) from None
+    if len(stages) == 1:
+        raise ConfigError(f"the funnel has one stage; {expected}")
+    for before, after in pairwise(stages):
+        if after.candidates > before.candidates:
+            raise ConfigError(f"the funnel grows from {before.candidates} candidates to {after.candidates}; {expected}")
+    return tuple(stages)
+
+
+def _stoppers(value: Any) -> Any:
+    return (value,) if isinstance(value, str | dict) else value
 
 
 class Config(BaseModel):
@@ -153,6 +205,9 @@ class Config(BaseModel):
     strategy: PluginField = PluginChoice(name="darts")
     evaluator: PluginField = PluginChoice(name="train")
     task: PluginField = PluginChoice(name="digits")
+    proxy: PluginField | None = None
+    funnel: tuple[FunnelStage, ...] = ()
+    stoppers: Annotated[tuple[PluginField, ...], BeforeValidator(_stoppers)] = ()
     trials: Annotated[int, Field(ge=0, strict=True)] = 20
     time_limit: Annotated[float, Field(gt=0), BeforeValidator(_seconds)] | None = None
     clock: Literal["real", "simulated"] = "real"
@@ -179,6 +234,21 @@ class Config(BaseModel):
     dashboard: bool = False
     dashboard_host: str = "127.0.0.1"
     allow_public: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _judged_first(cls, given: Any) -> Any:
+        """A funnel says by whom the candidates are judged first, and how many there are."""
+        if not isinstance(given, dict) or not given.get("funnel"):
+            return given
+        stages = _sentenced(_funnel)(given["funnel"])
+        first = stages[0]
+        evaluator, trials = given.get("evaluator"), given.get("trials")
+        if evaluator is not None and _sentenced(_plugin)(evaluator) != first.evaluator:
+            raise ValueError(f"the funnel begins with {first}, and the evaluator is {evaluator!r:.80}; leave one out")
+        if trials not in (None, first.candidates):
+            raise ValueError(f"the funnel begins with {first}, and trials is {trials!r:.80}; leave one out")
+        return {**given, "funnel": stages, "evaluator": first.evaluator, "trials": first.candidates}
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Self:
@@ -223,6 +293,17 @@ class Config(BaseModel):
     def _parsed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_sentenced(lambda text: str(Objective.parse(text)))(text) for text in value)
 
+    def requests_in(self, phase: str) -> int:
+        """How many requests a phase of the run has at most (see `Observer.began`)."""
+        if phase.startswith("stage "):
+            return self.funnel[int(phase.split()[1]) - 1].candidates
+        return {"search": self.trials, "preparation": 1}.get(phase, 1 + self.baseline)
+
+    @property
+    def searched(self) -> int:
+        """How many requests the search has at most, all stages of a funnel together."""
+        return sum(stage.candidates for stage in self.funnel) or self.trials
+
     @classmethod
     def of(cls, settings: dict[str, Any], source: str = "the settings") -> Self:
         """Raises ConfigError: one sentence that names the key, what it was given and what is allowed."""
@@ -259,9 +340,9 @@ class Config(BaseModel):
             if isinstance(value, PluginChoice):
                 value = value.to_dict()
             elif isinstance(value, Fidelity):
-                value = {key: number for key, number in value.to_dict().items() if number != getattr(FULL, key)}
+                value = value.reductions
             elif isinstance(value, tuple):
-                value = list(value)
+                value = [item.to_dict() if isinstance(item, PluginChoice | FunnelStage) else item for item in value]
             if value is not None:
                 settings[name] = value
         return settings

@@ -23,7 +23,8 @@ class Context:
 
     seed: the trial's. generator: for shuffling (torch, CPU). rng: for everything else (numpy). final: whether the
     search is over and this judgement may read the test data. inherited: the weights to begin with, by name, on the CPU;
-    none where the request names no parent, or the parent left none.
+    none where the request names no parent, or the parent left none. learnt: the weights of what the evaluator learnt
+    before its first candidate, by name, on the CPU; none where it learnt nothing.
     """
 
     def __init__(
@@ -35,16 +36,19 @@ class Context:
         final: bool = False,
         checkpoint: dict[str, Any] | None = None,
         inherited: Mapping[str, Tensor] | None = None,
+        learnt: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.space, self.task, self.device, self.seed, self.final = space, task, device, seed, final
         self.inherited: Mapping[str, Tensor] = inherited or {}
+        self.learnt: Mapping[str, Tensor] = learnt or {}
         self.saved: nn.Module | None = None
         self.planned: int | None = None
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
         self._checkpoint = checkpoint
         self._kept: dict[str, Any] = {}
-        self._epoch = 0
+        self._epoch = self._training = 0
+        self._trainings = 1
         # the one place where a worker seeds torch: initial weights and dropout follow from the trial's seed
         # (not torch.manual_seed, which keeps a stack trace for each kind of device that is not there)
         torch.default_generator.manual_seed(seed)
@@ -80,16 +84,28 @@ class Context:
                 thing.load_state_dict(state)
 
     def epochs(self, count: int) -> Iterator[int]:
-        """0 … count − 1, beginning after the checkpoint's last epoch. The one epoch counter of a trial."""
-        self.planned = count
+        """0 … count − 1, beginning after the checkpoint's last epoch. The one epoch counter of a training."""
+        self.planned = count * self._trainings
         if self._checkpoint is not None:
             self._epoch = self._checkpoint["epoch"]
             self.generator.set_state(self._checkpoint["generator"])
             torch.set_rng_state(self._checkpoint["torch"])
             self.rng.bit_generator.state = _numpy_state(self._checkpoint["numpy"])
+            self._checkpoint = None  # another training of this trial begins anew
         while self._epoch < count:
             self._epoch += 1  # so that a checkpoint taken while the caller yields counts this epoch as done
             yield self._epoch - 1
+
+    def trainings(self, count: int) -> Iterator[int]:
+        """0 … count − 1, for a trial that trains more than once: each training has a `keep` and an `epochs` of its own.
+        Begins with the one that the checkpoint was written in."""
+        self._trainings = count
+        if self._checkpoint is not None:
+            self._training = self._checkpoint["training"]
+        while self._training < count:
+            yield self._training
+            self._training += 1
+            self._epoch = 0
 
     def save(self, model: nn.Module) -> None:
         """Hands over the model: for the test reading, for the run's folder where the trial is final, and for children
@@ -101,6 +117,7 @@ class Context:
         kept = {n: t.detach().clone() if isinstance(t, Tensor) else t.state_dict() for n, t in self._kept.items()}
         return {
             "epoch": self._epoch,
+            "training": self._training,
             "kept": kept,
             "generator": self.generator.get_state(),
             "torch": torch.get_rng_state(),

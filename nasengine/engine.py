@@ -8,24 +8,39 @@ data, each once.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .advice import Advice
 from .checkpoint import remove_checkpoint
 from .errors import Interrupted, LedgerError, ReplayError, RunFailed, StorageError, one_line
 from .executors import Executor, Message
 from .guarded import Guarded
+from .inheritance import learnt_name
 from .ledger import Event, EventKind, Ledger, Start
 from .models import model_name
 from .plan import Observer, Plan, trial_seed
 from .standing import FINALISTS, Standing
 from .storage import Storage, fetch
-from .trial import Evaluate, Lost, Outcome, Request, State, Trial, request_from_dict, request_to_dict
+from .trial import (
+    Evaluate,
+    Learn,
+    Lost,
+    Outcome,
+    Report,
+    Request,
+    State,
+    Teach,
+    Trial,
+    request_from_dict,
+    request_to_dict,
+)
 
 SECONDS_BETWEEN_REPORT_COMMITS = 1.0
 PROPOSALS_A_TURN = 64
@@ -49,13 +64,16 @@ class Engine:
         self.plan, self.ledger, self.executor = plan, ledger, executor
         self.observer = observer or Observer()
         given = () if plan.config.trials else plan.start_from
-        self.standing = Standing(plan.domain, plan.objectives[0], plan.config.max_failures, given)
+        by_stage, several = plan.by_stage, len(plan.funnel) > 1
+        self.standing = Standing(plan.domain, by_stage, plan.config.max_failures, given, several)
         self._storage, self._folder = storage, folder
         self._open: dict[int, Request] = {}
         self._waiting: deque[int] = deque()
         self._running: set[int] = set()
         self._losses: dict[int, int] = {}
-        self._cut: set[int] = set()
+        self._cut: dict[int, str] = {}
+        self._staged: Counter[int] = Counter()
+        self._taught: dict[int, Trial | None] = {}
         self._networks: dict[bytes, int] = {}
         self._twins: dict[int, list[int]] = {}
         self._announcements: list[Callable[[], None]] = []
@@ -66,6 +84,7 @@ class Engine:
         self._elapsed_before = 0.0
         self._began = self._committed = time.monotonic()
         self._strategy = Guarded(plan, self._rng(0), storage)
+        self._advice = Advice(plan, self._rng)
 
     @property
     def elapsed(self) -> float:
@@ -81,11 +100,16 @@ class Engine:
         try:
             self._replay()
             if self._ended is None:
+                self._prepare(0)
                 if self.plan.config.trials:
                     self.observer.began("search")
                 self._loop(self._propose)
                 self._record("end", None, {"reason": self._ended or "the strategy is done"})
             if not self._finished:
+                for stage in range(1, len(self.plan.funnel)):
+                    self._prepare(stage)
+                    self.observer.began(f"stage {stage + 1}")
+                    self._loop(partial(self._promote, stage))
                 self.standing.candidates()
                 self.observer.began("final")
                 self._loop(self._finalise)
@@ -93,6 +117,7 @@ class Engine:
                 self._record("finished", None, {})
             self._commit()
             self._strategy.legacies.clear()
+            self._forget_what_was_learnt()
         except BaseException as stopped:
             if isinstance(stopped, RunFailed):
                 self._record("failed", None, {"reason": str(stopped)})
@@ -148,6 +173,36 @@ class Engine:
         self._place(self._accept("ask", request))
         return True
 
+    def _prepare(self, stage: int) -> None:
+        """Lets the stage's evaluator learn, if it has to. Raises RunFailed where that fails."""
+        if not self.plan.funnel[stage].evaluator.learns or not self.plan.config.trials:
+            return
+        if self._taught.get(stage) is None:
+            self.observer.began("preparation")
+            self._loop(partial(self._teach, stage))
+        taught = self._taught[stage]
+        if taught is None or taught.state != "done":
+            name, why = self.plan.funnel[stage].evaluator.known_as, taught and (taught.error or taught.state)
+            raise RunFailed(f"the evaluator {name!r} could not learn: {why}")
+
+    def _teach(self, stage: int) -> bool:
+        if stage in self._taught:
+            return False
+        self._place(self._accept("final", Teach(stage)))
+        return True
+
+    def _promote(self, stage: int) -> bool:
+        """Plans a stage of the funnel, once: the best of the one before."""
+        if self._staged[stage] or self._late():
+            return False
+        before, here = self.plan.funnel[stage - 1], self.plan.funnel[stage]
+        chosen = self.standing.promoted(stage - 1, here.candidates, before.objectives)
+        if not chosen:
+            raise RunFailed(f"no candidate could be judged. {self.standing.failures()}")
+        for architecture in chosen:
+            self._place(self._accept("final", Evaluate(architecture, self.plan.config.fidelity, stage=stage)))
+        return True
+
     def _finalise(self) -> bool:
         """Plans the final trainings: once all of them, later another candidate for one that failed."""
         final = self.standing.final
@@ -178,6 +233,8 @@ class Engine:
             self._tell_same(number, self.ledger.event(event))
         elif network in self._networks:
             self._twins.setdefault(self._networks[network], []).append(number)
+        elif (foreseen := self._advice.foresee(request)) is not None:
+            self._tell(self._trial(Outcome(number, "done", foreseen, worker="foreseen"), "done", None))
         else:
             self._networks[network] = number
             self._waiting.append(number)
@@ -187,18 +244,25 @@ class Engine:
             self._lose(message)
         elif isinstance(message, Outcome):
             if message.state != "interrupted":
-                cut = message.number in self._cut and message.state == "pruned"
-                error = "stopped by the run's time limit" if cut else message.error
-                self._tell(self._trial(message, message.state, error))
+                why = self._cut.pop(message.number, None) if message.state == "pruned" else None
+                self._tell(self._trial(message, message.state, why or message.error))
         else:
             self.ledger.report(message.number, message.epoch, dict(message.metrics))
             self._announcements.append(lambda: self.observer.reported(message))
             if message.note is not None and message.note not in self._said:
                 self._said.add(message.note)
                 self._announcements.append(lambda: self.observer.note(message.note or ""))
-            if self._late() and self._open[message.number].purpose == "search":
-                self._cut.add(message.number)
+            why = self._reason_to_stop(message)
+            if why is not None:
+                self._cut[message.number] = why
                 self.executor.stop(message.number, "pruned")
+
+    def _reason_to_stop(self, report: Report) -> str | None:
+        request = self._open[report.number]
+        if request.purpose == "search" and self._late():
+            return "stopped by the run's time limit"
+        searched = isinstance(request, Evaluate) and request.purpose == "search"
+        return self._advice.stop(request, report) if searched else None  # type: ignore[arg-type]
 
     def _lose(self, lost: Lost) -> None:
         """A worker is gone: its request runs again, at most `retries` times."""
@@ -218,8 +282,11 @@ class Engine:
 
     def _trial(self, outcome: Outcome, state: State, error: str | None, same_as: int | None = None) -> Trial:
         request, metrics = self._open[outcome.number], outcome.metrics
-        missing = [o.metric for o in self.plan.objectives if o.metric not in metrics]
-        if state == "done" and missing and isinstance(request, Evaluate):
+        missing = []
+        if isinstance(request, Evaluate):
+            by = self.plan.funnel[request.stage] if request.purpose == "search" else self.plan.judge
+            missing = [o.metric for o in by.objectives if o.metric not in metrics]
+        if state == "done" and missing:
             given = ", ".join(metrics) or "none"
             state, error = "failed", f"the evaluator gave no {missing[0]!r}, which is an objective; it gave: {given}"
         derived = outcome.derived
@@ -264,6 +331,11 @@ class Engine:
                 except OSError as error:
                     raise StorageError(f"the model found cannot be fetched: {one_line(error)}") from error
 
+    def _forget_what_was_learnt(self) -> None:
+        for stage in self._taught:
+            with suppress(OSError):  # what stays is only in the way
+                self._storage.remove(learnt_name(stage))
+
     def _learn_of(self, trial: Trial, event: int) -> None:
         """What a result changes, whether it has just come back or is played back."""
         self._running.discard(trial.number)
@@ -271,8 +343,12 @@ class Engine:
         self._open.pop(trial.number)
         self._idle = False
         self.standing.add(trial, event)
-        if trial.purpose == "search":
-            self._strategy.tell(trial)
+        if isinstance(trial.request, Teach):
+            self._taught[trial.request.stage] = trial
+        elif trial.purpose == "search":
+            self._advice.tell(trial)
+            if trial.stage == 0:
+                self._strategy.tell(trial)
 
     def _accept(self, kind: EventKind, request: Request) -> int:
         """Records a new request; its number."""
@@ -284,7 +360,12 @@ class Engine:
         number = self._numbers
         self._numbers += 1
         self._open[number] = request
-        self._asked += request.purpose == "search"
+        if isinstance(request, Teach):
+            self._taught.setdefault(request.stage, None)
+        elif request.purpose == "search":
+            stage = 0 if isinstance(request, Learn) else request.stage
+            self._staged[stage] += 1
+            self._asked += stage == 0
         return number
 
     def _leave(self) -> None:
@@ -318,6 +399,7 @@ class Engine:
         self._began = time.monotonic()
         self.standing.check()
         for number in list(self._open):
+            self._advice.remember(number, [metrics for _, metrics in self.ledger.reports(number)])
             self._place(number)
 
     def _replay_ask(self, event: Event) -> None:

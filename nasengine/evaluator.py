@@ -4,37 +4,48 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from .errors import ConfigError
+from .errors import ConfigError, SpaceError
 from .plugin import Plugin
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .architecture import Architecture
     from .context import Context
+    from .domain import Domain
+    from .space import SearchSpace
+    from .task import Task
+    from .trial import Objective, Trial
 
 Metrics = Mapping[str, float]
+Need: TypeAlias = Literal["supernet", "classifier"]
 
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
     """How much of a full evaluation to spend.
 
-    epochs: training epochs; None for as many as the task's recipe says.
-    data, width, resolution: the fraction (0, 1] of the training data, of the channels, of the image size.
+    epochs: training epochs; None for as many as the task's recipe says. data, width: the fraction (0, 1] of the
+    training data, the same share of every class, and of the network's channels. layers: how many layers the network
+    has, and resolution: the height and width of its images in pixels; None for as many as there are.
     """
 
     epochs: int | None = None
     data: float = 1.0
     width: float = 1.0
-    resolution: float = 1.0
+    layers: int | None = None
+    resolution: int | None = None
 
     def __post_init__(self) -> None:
-        if self.epochs is not None and self.epochs < 1:
-            raise ConfigError(f"the fidelity's epochs are {self.epochs}; expected at least 1")
-        for name in ("data", "width", "resolution"):
+        for name in ("epochs", "layers", "resolution"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise ConfigError(f"the fidelity's {name} {_is(name)} {value}; expected a whole number, at least 1")
+        for name in ("data", "width"):
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigError(f"the fidelity's {name} is {getattr(self, name)}; expected a fraction, 0 < x <= 1")
 
@@ -42,9 +53,19 @@ class Fidelity:
         return asdict(self)
 
     @property
-    def thoroughness(self) -> tuple[float, float, float, float]:
+    def reductions(self) -> dict[str, int | float]:
+        """The fields that say something."""
+        return {name: value for name, value in self.to_dict().items() if value != getattr(FULL, name)}
+
+    @property
+    def thoroughness(self) -> tuple[float, float, float, float, float]:
         """What results are compared by first: a result of more epochs, or of more data, is better known."""
-        return (math.inf if self.epochs is None else self.epochs, self.data, self.width, self.resolution)
+        whole = [math.inf if value is None else value for value in (self.epochs, self.layers, self.resolution)]
+        return whole[0], self.data, self.width, whole[1], whole[2]
+
+
+def _is(name: str) -> str:
+    return "is" if name == "resolution" else "are"
 
 
 FULL = Fidelity()
@@ -57,6 +78,15 @@ class Evaluator(Plugin, ABC):
     simulates: ClassVar[bool] = False
     """Whether its metrics have `simulated_seconds`: what the judgement would take if it were not looked up. With
     `--clock simulated` the run's time limit counts these."""
+    provisional: ClassVar[bool] = False
+    """Whether its judgement only foretells what training would say. What such a search finds is trained in the end by
+    the evaluator `train`, as are the random architectures that it is compared with."""
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    """What it cannot do without: a space that has a `supernet`, a task that is a `classifier` of tensors."""
+    objectives: tuple[str, ...] = ()
+    """What a search by it is for, `synflow:max`, unless the user says it; empty: what the task says."""
+    learns: bool = False
+    """Whether it has to `learn` something before it judges its first candidate."""
 
     @abstractmethod
     def evaluate(
@@ -67,3 +97,61 @@ class Evaluator(Plugin, ABC):
         A generator yields what is known after each epoch (the trial's curve; a stopper may end it there) and returns
         the judgement. An evaluator that has no curve returns the metrics at once.
         """
+
+    def learn(self, context: Context) -> Iterator[Metrics]:
+        """Trains, once and on a worker, what candidates are judged by; yields metrics after every epoch.
+
+        `context.keep` names what a checkpoint must hold, `context.epochs` counts. What is handed over by
+        `context.save(module)` is kept with the run: each worker finds its weights in `context.learnt`.
+        """
+        raise NotImplementedError
+
+    def check(self, space: SearchSpace, task: Task) -> None:
+        """Called before a run with its space and task. Raises ConfigError where they are not what the evaluator
+        needs."""
+        if "classifier" in self.needs and not is_classifier(task):
+            raise ConfigError(
+                f"the evaluator {self.known_as!r} needs a task that sorts tensors into classes, and {task.known_as!r} "
+                f"is none; choose another, such as train"
+            )
+        if "supernet" in self.needs:
+            try:
+                space.check_supernet(task)
+            except SpaceError as error:
+                raise ConfigError(f"the evaluator {self.known_as!r} needs a supernet: {error}") from None
+
+
+class ForeseeingEvaluator(Evaluator):
+    """An evaluator that learns from the run's results, and needs no worker for a candidate that it is sure of.
+
+    `start`, `tell` and `foresee` are called where the loop is; `evaluate` on the workers. On resume it is told again
+    what it was told.
+    """
+
+    domain: Domain
+    rng: np.random.Generator
+    target: Objective
+
+    def start(self, domain: Domain, rng: np.random.Generator, target: Objective) -> None:
+        """Called once, before the first request. target: the objective that is foreseen."""
+        self.domain, self.rng, self.target = domain, rng, target
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Sets up what the evaluator needs; what `start` was given is there."""
+
+    @abstractmethod
+    def tell(self, trial: Trial) -> None:
+        """What a truly evaluated candidate came to."""
+
+    @abstractmethod
+    def foresee(self, architecture: Architecture, fidelity: Fidelity) -> Metrics | None:
+        """The metrics that the candidate would have; None to have it evaluated."""
+
+
+def is_classifier(task: Task) -> bool:
+    """Whether the task's models sort tensors into classes."""
+    import torch
+
+    classes = getattr(task, "classes", None)
+    return isinstance(classes, int) and classes > 1 and isinstance(task.example(), torch.Tensor)

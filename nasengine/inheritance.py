@@ -24,22 +24,25 @@ def weights_name(number: int) -> str:
     return f"weights/{number}.safetensors"
 
 
-def hand_down(storage: Storage, number: int, model: nn.Module) -> None:
-    """Leaves the model's weights to the trial's children, if there is room for them."""
+def learnt_name(stage: int) -> str:
+    return f"learnt/{stage}.safetensors"
+
+
+def hand_down(storage: Storage, name: str, model: nn.Module) -> None:
+    """Leaves the model's weights under the name. Raises OSError where there is no room for them."""
     from safetensors.torch import save
 
-    with suppress(OSError):
-        storage.write(weights_name(number), save(weights(model)))
+    storage.write(name, save(weights(model)))
 
 
-def weights_of(storage: Storage, number: int) -> dict[str, Tensor]:
-    """The weights that a trial left, by name; none where they are missing or damaged. Raises OSError where the storage
-    does not answer."""
+def weights_of(storage: Storage, name: str) -> dict[str, Tensor]:
+    """The weights that were left under the name; none where they are missing or damaged. Raises OSError where the
+    storage does not answer."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        return load(storage.read(weights_name(number)) or b"")
+        return load(storage.read(name) or b"")
     except SafetensorError:
         return {}
 

@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from .errors import ConfigError, NasError, near_miss, one_line
-from .plan import Observer, Plan, standing_of
+from .plan import Observer, Plan, objective_of, standing_of
 from .registry import check_options, split
 from .run import Run
 from .trial import Objective, Report, Request, Trial
@@ -104,9 +104,10 @@ class Logger(Observer):
         """The last event: the run is finished, or will be resumed."""
 
     def _improve(self, trial: Trial) -> None:
-        standing = standing_of(trial, self.objective) if trial.purpose == "search" else None
+        by_stage = self.plan.by_stage
+        standing = standing_of(trial, by_stage) if trial.purpose == "search" else None
         if standing is not None and (self._standing is None or standing > self._standing):
-            self._standing, self.best = standing, trial.metrics[self.objective.metric]
+            self._standing, self.best = standing, trial.metrics[objective_of(trial, by_stage).metric]
 
 
 def settings_of(plan: Plan) -> dict[str, str | int | float | bool]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from .architecture import Architecture
 from .cost import refuse_the_impossible
@@ -13,13 +13,16 @@ from .errors import ArchitectureError, ConfigError, NasError, PluginError, RunEr
 from .plugin import Plugin
 
 if TYPE_CHECKING:
-    from .config import Config
+    from .config import Config, PluginChoice
     from .domain import Domain
-    from .plan import Plan
+    from .evaluator import Evaluator, Fidelity
+    from .plan import Plan, Stage
     from .registry import Kind
     from .space import SearchSpace
+    from .stopper import Stopper
     from .strategy import Strategy
     from .task import Task
+    from .trial import Objective
 
 Objects: TypeAlias = "Mapping[Kind, Plugin]"
 """Plugins that were given as objects, by kind."""
@@ -28,16 +31,14 @@ Objects: TypeAlias = "Mapping[Kind, Plugin]"
 def resolve(config: Config, objects: Objects) -> Plan:
     """The objects that a configuration names, fitted together. Raises NasError where they do not fit."""
     from .plan import Plan
-    from .trial import Objective
 
     space: Any = _part("space", config, objects)
     strategy: Any = _part("strategy", config, objects)
     evaluator: Any = _part("evaluator", config, objects)
     task: Any = _part("task", config, objects)
-    with _naming("task", task):
-        objectives = [Objective.parse(text) for text in config.objectives or task.objectives]
-        for fidelity in (config.fidelity, config.final_fidelity):
-            task.check(fidelity)
+    roles: dict[str, Plugin] = {"space": space, "strategy": strategy, "evaluator": evaluator, "task": task}
+    funnel, judge = _funnel(config, roles)
+    objectives = funnel[0].objectives
     if config.clock == "simulated" and not evaluator.simulates:
         raise ConfigError(
             f"the clock is 'simulated', but the evaluator {evaluator.known_as!r} simulates none; expected 'real', or "
@@ -48,12 +49,112 @@ def resolve(config: Config, objects: Objects) -> Plan:
             f"the strategy {strategy.known_as!r} looks at one objective only, and {len(objectives)} were asked for: "
             f"{', '.join(map(str, objectives))}; choose one, or a strategy that takes several, such as random"
         )
-    space = space.constrained(config.constraints)
-    with _naming("space", space, f" for the task {task.known_as!r}"):
-        domain = space.domain(task)
-        refuse_the_impossible(space, task, domain, config.seed)
+    space = roles["space"] = space.constrained(config.constraints)
+    searched = funnel[0].task
+    with _naming("space", space, f" for the task {searched.known_as!r}"):
+        domain = space.domain(searched)
+        refuse_the_impossible(space, searched, domain, config.seed)
         final = _final_options(space, domain, task, config.final)
-    return Plan(config, space, strategy, evaluator, task, domain, objectives, _firsts(config, strategy, domain), final)
+        _check_fidelity(space, domain, searched, config.fidelity)
+    _check_proxy(space, domain, searched, task)
+    for stage in (*funnel, judge):
+        with _naming("evaluator", stage.evaluator):
+            stage.evaluator.check(space, stage.task)
+    firsts = _firsts(config, strategy, domain)
+    return Plan(
+        config, space, strategy, evaluator, task, domain, objectives, funnel, judge, roles, firsts, final
+    )  # fmt: skip
+
+
+def _funnel(config: Config, roles: dict[str, Plugin]) -> tuple[list[Stage], Stage]:
+    """The stages of the search, one where there is no funnel, and how what was found is judged in the end. Adds their
+    plugins to the roles. Raises ConfigError."""
+    from inspect import isgeneratorfunction
+
+    from .config import PluginChoice
+    from .plan import Stage, role_of_evaluator
+    from .strategy import OneShotStrategy
+
+    strategy, task, evaluator = roles["strategy"], cast("Task", roles["task"]), cast("Evaluator", roles["evaluator"])
+    proxy = cast("Task", _made("task", config.proxy)) if config.proxy else None
+    if proxy is not None:
+        roles["proxy"] = proxy
+    if config.funnel and isinstance(strategy, OneShotStrategy):
+        raise ConfigError(
+            f"the strategy {strategy.known_as!r} learns inside a supernet and proposes nothing that a funnel could "
+            f"judge; choose one that judges candidates one by one, such as random or evolution"
+        )
+    judges = [(evaluator, config.trials)]
+    for stage, given in enumerate(config.funnel[1:], 1):
+        made = roles[role_of_evaluator(stage)] = _made("evaluator", given.evaluator)
+        judges.append((cast("Evaluator", made), given.candidates))
+    funnel = []
+    for index, (by, candidates) in enumerate(judges):
+        last = 0 < index == len(judges) - 1
+        on = task if proxy is None or last else proxy
+        stoppers = []
+        for number, choice in enumerate(config.stoppers, 1):
+            roles[f"stopper {number}"] = _made("stopper", choice)
+            if isgeneratorfunction(type(by).evaluate):
+                stoppers.append(cast("Stopper", _made("stopper", choice)))
+        funnel.append(Stage(by, on, _objectives(config, by, on, [other for other, _ in judges]), candidates, stoppers))
+    if config.stoppers and not any(stage.stoppers for stage in funnel) and not isinstance(strategy, OneShotStrategy):
+        names = " and ".join(repr(by.known_as) for by, _ in judges)
+        raise ConfigError(f"the stopper {config.stoppers[0].name!r} needs a curve, and {names} give none; leave it out")
+    judge = judges[-1][0]
+    if judge.provisional:
+        judge = roles["judge"] = cast("Evaluator", _made("evaluator", PluginChoice(name="train")))
+    with _naming("task", task):
+        for searched in funnel:
+            searched.task.check(config.fidelity)
+        task.check(config.final_fidelity)
+    return funnel, Stage(judge, task, _objectives(config, judge, task, [by for by, _ in judges]), 0)
+
+
+def _objectives(config: Config, evaluator: Evaluator, task: Task, judges: Sequence[Evaluator]) -> list[Objective]:
+    """What the evaluator is asked for: what the user says, else what it says itself, else what the task does. One that
+    foretells the task's objective by another metric is asked for that one instead; the others are not."""
+    from .trial import Objective
+
+    with _naming("task", task):
+        asked, tasks = ([Objective.parse(text) for text in texts] for texts in (config.objectives, task.objectives))
+        own = [Objective.parse(text) for text in evaluator.objectives]
+        usual = {objective.metric for objective in tasks}
+        foretold = {Objective.parse(text).metric for judge in judges for text in judge.objectives}
+        if own:
+            wanted = [one for objective in asked for one in (own if objective.metric in usual else [objective])]
+        else:
+            wanted = [objective for objective in asked if objective.metric not in foretold]
+        return list(dict.fromkeys(wanted)) or own or tasks
+
+
+def _check_fidelity(space: SearchSpace, domain: Domain, task: Task, fidelity: Fidelity) -> None:
+    """Raises ConfigError where networks of that fidelity are not the space's."""
+    smaller = space.at(space.reduced(fidelity, task))
+    seen = task if fidelity.resolution is None else task.at(fidelity.resolution)
+    if (smaller is not space or seen is not task) and smaller.domain(seen).decisions != domain.decisions:
+        asked = ",".join(f"{name}={value}" for name, value in fidelity.reductions.items())
+        raise ConfigError(
+            f"with the fidelity {asked} the space {space.known_as!r} leaves other things open than without"
+        )
+
+
+def _check_proxy(space: SearchSpace, domain: Domain, proxy: Task, task: Task) -> None:
+    """Raises ConfigError where what is found on the stand-in cannot be built for the task."""
+    if proxy is not task:
+        with _naming("space", space, f" for the task {task.known_as!r}"):
+            same = space.domain(task).decisions == domain.decisions
+        if not same:
+            raise ConfigError(
+                f"the space {space.known_as!r} leaves other things open on {proxy.known_as!r} than on "
+                f"{task.known_as!r}; set its options so that both are alike, or choose another proxy"
+            )
+
+
+def _made(kind: Kind, choice: PluginChoice) -> Plugin:
+    from .registry import make
+
+    return make(kind, choice.name, choice.options)
 
 
 def _final_options(space: SearchSpace, domain: Domain, task: Task, changes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -157,7 +258,7 @@ def restore(kind: Kind, config: Config, about: Mapping[str, Any], objects: Mappi
     return _part(kind, config, objects)
 
 
-def refuse_other_code(plugins: Mapping[Kind, Plugin], about: Mapping[str, Any]) -> None:
+def refuse_other_code(plugins: Mapping[str, Plugin], about: Mapping[str, Any]) -> None:
     """Raises RunError where a plugin is not the code that the run was started with."""
     from .registry import fingerprint
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -14,10 +14,27 @@ from .architecture import Architecture
 from .config import Config
 from .domain import Domain
 from .evaluator import Evaluator
+from .plugin import Plugin
 from .space import SearchSpace
+from .stopper import Stopper
 from .strategy import Strategy
 from .task import Task
-from .trial import Evaluate, Objective, Report, Request, Trial
+from .trial import Evaluate, Objective, Report, Request, Teach, Trial
+
+if TYPE_CHECKING:
+    from .registry import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One way of judging among those that a candidate may meet: by whom, on what data, what for, how many at most, and
+    who may stop them early."""
+
+    evaluator: Evaluator
+    task: Task
+    objectives: Sequence[Objective]
+    candidates: int
+    stoppers: Sequence[Stopper] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +48,22 @@ class Plan:
     task: Task
     domain: Domain
     objectives: Sequence[Objective]
+    """What the strategy looks for: those of the first stage."""
+    funnel: Sequence[Stage]
+    """How candidates are judged one after the other, each time the best of them; one stage where there is no funnel."""
+    judge: Stage
+    """How what was found is judged in the end, and the random architectures that it is compared with."""
+    roles: Mapping[str, Plugin]
+    """Every plugin of the run by what it is there for: `space`, `evaluator 2`, `stopper 1`."""
     start_from: Sequence[Architecture] = ()
     """Judged before the strategy is asked for the first time."""
     final_options: Mapping[str, Any] | None = None
     """The space's options for the final training, where they are not those of the search."""
+
+    @property
+    def by_stage(self) -> Sequence[Objective]:
+        """The first objective of each stage."""
+        return [stage.objectives[0] for stage in self.funnel]
 
     @property
     def full_epochs(self) -> int:
@@ -61,7 +90,7 @@ class Observer:
         """Something that people should know: an address, a warning."""
 
     def began(self, phase: str) -> None:
-        """`search` or `final` begins."""
+        """`search` or `final` begins; of a funnel `stage 2` and so on; `preparation`, where an evaluator learns."""
 
     def started(self, number: int, request: Request) -> None:
         """A request was handed to a worker."""
@@ -82,22 +111,49 @@ def trial_seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence(seed, spawn_key=(2, number)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def rank(trials: Iterable[Trial], objective: Objective) -> list[Trial]:
-    """The search's usable trials, best first: those judged most thoroughly, and of these the best. After them what was
-    learnt but not evaluated, latest first."""
+def phase_of(request: Request) -> str:
+    """Which part of a run a request belongs to, as `Observer.began` names it."""
+    if request.purpose in ("final", "baseline"):
+        return "final"
+    if isinstance(request, Teach):
+        return "preparation"
+    return f"stage {request.stage + 1}" if isinstance(request, Evaluate) and request.stage else "search"
+
+
+def role_of_evaluator(stage: int) -> str:
+    """What the evaluator of a stage is called among a run's plugins."""
+    return "evaluator" if stage == 0 else f"evaluator {stage + 1}"
+
+
+def kind_of(role: str) -> Kind:
+    """What kind of plugin has the role."""
+    others: dict[str, Kind] = {"judge": "evaluator", "proxy": "task"}
+    return others.get(role) or cast("Kind", role.split()[0])
+
+
+def rank(trials: Iterable[Trial], by_stage: Sequence[Objective]) -> list[Trial]:
+    """The search's usable trials, best first: those judged last and most thoroughly, and of these the best. After them
+    what was learnt but not evaluated, latest first. by_stage: the first objective of each stage."""
     searched = [trial for trial in trials if trial.purpose == "search"]
-    usable = [trial for trial in searched if standing_of(trial, objective) is not None]
-    best = sorted(usable, key=lambda trial: (standing_of(trial, objective), -trial.number), reverse=True)
+    usable = [trial for trial in searched if standing_of(trial, by_stage) is not None]
+    best = sorted(usable, key=lambda trial: (standing_of(trial, by_stage), -trial.number), reverse=True)
     learnt = sorted((trial for trial in searched if trial.derived is not None), key=lambda trial: -trial.number)
     return best + learnt
 
 
-def standing_of(trial: Trial, objective: Objective) -> tuple[Any, ...] | None:
+def standing_of(trial: Trial, by_stage: Sequence[Objective]) -> tuple[Any, ...] | None:
     """What an evaluated trial is compared by, higher is better; None where it has no usable value."""
-    score = objective.score(trial)
-    if score is None or not isinstance(trial.request, Evaluate):
+    if not isinstance(trial.request, Evaluate):
         return None
-    return (*trial.request.fidelity.thoroughness, score)
+    score = objective_of(trial, by_stage).score(trial)
+    if score is None:
+        return None
+    return (trial.stage, "predicted" not in trial.metrics, *trial.request.fidelity.thoroughness, score)
+
+
+def objective_of(trial: Trial, by_stage: Sequence[Objective]) -> Objective:
+    """What a trial of the search is judged by first."""
+    return by_stage[min(trial.stage, len(by_stage) - 1)]
 
 
 def simulated_seconds(trial: Trial) -> float:

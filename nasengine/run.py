@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .architecture import Architecture
 from .config import Config
 from .errors import NasError, RunError
+from .fronts import fronts
 from .ledger import Event, Ledger, Start, owner
 from .models import load_weights, model_path
 from .plan import rank, simulated_seconds, trial_seed
@@ -61,6 +62,14 @@ class Run:
             ledger.close()
         self.config = Config.of(self.about["config"], str(self.folder))
         self.objectives = [Objective.parse(text) for text in self.about["objectives"]]
+        stages = self.about.get("stages") or [self.about["objectives"]]
+        self.stages = [[Objective.parse(text) for text in texts] for texts in stages]
+        """The objectives of each stage of the funnel; of the search, where there is none."""
+        self.by_stage = [objectives[0] for objectives in self.stages]
+        self.final_objectives = [
+            Objective.parse(text) for text in self.about.get("final_objectives", self.about["objectives"])
+        ]
+        """What the final trainings are judged by."""
         self.requests: dict[int, Request] = {}
         self._trials: dict[int, Trial] = {}
         self._last = 0
@@ -145,28 +154,28 @@ class Run:
         Raises RunError where nothing has been judged yet.
         """
         final = [trial for trial in self.all_trials if trial.purpose == "final" and trial.state == "done"]
-        ranked = final or rank(self.all_trials, self.objectives[0])
+        ranked = final or rank(self.all_trials, self.by_stage)
         if not ranked:
             raise RunError(f"the run {self.folder} has no result yet")
         return ranked[0]
 
     def front(self) -> list[Trial]:
-        """The search's trials that no other beats in every objective (the Pareto front), by the first objective."""
-        scored = []
-        for trial in self.all_trials:
-            scores = [objective.score(trial) for objective in self.objectives]
-            if trial.purpose == "search" and isinstance(trial.request, Evaluate) and None not in scores:
-                scored.append(([score for score in scores if score is not None], trial))
-        front = [
-            (mine, trial)
-            for mine, trial in scored
-            if not any(all(a >= b for a, b in zip(o, mine, strict=True)) and o != mine for o, _ in scored)
-        ]
-        return [trial for _, trial in sorted(front, key=lambda pair: (-pair[0][0], pair[1].number))]
+        """The search's trials that no other beats in every objective (the Pareto front), by the first objective; of a
+        funnel's, those of its last stage."""
+        searched = [t for t in self.all_trials if t.purpose == "search" and isinstance(t.request, Evaluate)]
+        last = max((trial.stage for trial in searched), default=0)
+        objectives = self.stages[last]
+        found = fronts([trial for trial in searched if trial.stage == last], objectives)
+        return sorted(found[0] if found else [], key=lambda trial: (-(objectives[0].score(trial) or 0), trial.number))
+
+    def objectives_of(self, trial: Trial) -> list[Objective]:
+        """What the trial is judged by."""
+        searched = trial.purpose in ("search", "preparation")
+        return self.stages[min(trial.stage, len(self.stages) - 1)] if searched else self.final_objectives
 
     def comparison(self) -> Comparison | None:
         """The found architecture against the random baseline; None where there is no baseline to compare with."""
-        objective = self.objectives[0]
+        objective = self.final_objectives[0]
         metric = f"test_{objective.metric}"
         done = [trial for trial in self.all_trials if trial.state == "done"]
         if not any(metric in trial.metrics for trial in done):  # an evaluator without models reads no test data
@@ -195,6 +204,7 @@ class Run:
                     "number": trial.number,
                     "purpose": trial.purpose,
                     "kind": type(trial.request).__name__.lower(),
+                    **({"stage": trial.stage} if len(self.stages) > 1 else {}),
                     "state": trial.state,
                     **trial.metrics,
                     "seconds": round(trial.seconds, 3),
@@ -316,7 +326,7 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """What the run found, as JSON values."""
         judged = any(trial.purpose == "final" and trial.state == "done" for trial in self.all_trials)
-        best = self.best if judged or rank(self.all_trials, self.objectives[0]) else None
+        best = self.best if judged or rank(self.all_trials, self.by_stage) else None
         architecture: Architecture | None = best.architecture if best else None
         comparison = self.comparison()
         return {

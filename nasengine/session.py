@@ -18,7 +18,7 @@ from .plugin import Plugin
 
 if TYPE_CHECKING:
     from .architecture import Architecture
-    from .config import Config
+    from .config import Config, PluginChoice
     from .evaluator import Evaluator, Fidelity
     from .plan import Observer, Plan
     from .run import Run
@@ -27,18 +27,21 @@ if TYPE_CHECKING:
     from .task import Task
 
 
-DATA = {"task": "path", "evaluator": "table"}
-"""The options of plugins that name a place where data is."""
+DATA = {"space": None, "strategy": None, "evaluator": "table", "task": "path"}
+"""The kinds of plugin, and of each the option that names a place where data is."""
 
 
 def search(
     space: str | SearchSpace | None = None,
     strategy: str | Strategy = "darts",
     task: str | Task = "digits",
-    evaluator: str | Evaluator = "train",
+    evaluator: str | Evaluator | None = None,
     *,
     out: str | Path | None = None,
-    trials: int = 20,
+    funnel: str | Sequence[Any] | None = None,
+    stoppers: str | Sequence[Any] = (),
+    proxy: str | None = None,
+    trials: int | None = None,
     time_limit: float | str | None = None,
     clock: str = "real",
     seed: int = 0,
@@ -59,7 +62,8 @@ def search(
 ) -> Run:
     """Searches, trains what was found, compares it with random architectures, and returns the run.
 
-    Without a `space`, it is `cell`, or that of the first architecture to start from.
+    Without a `space`, it is `cell`, or that of the first architecture to start from. Without an `evaluator` it is
+    `train`, and there are 20 `trials`, unless a `funnel` says otherwise.
 
     Each of the four parts is a name (with options: `"cell:layers=4"`), an import path, or an object of your own. The
     other arguments are the settings of `nas run`, by the same names; `MachineSettings` has those that say where the
@@ -78,12 +82,15 @@ def search(
     for kind, given in objects.items():
         settings[kind] = choice_of(kind, given)
     settings |= {
-        "trials": trials, "time_limit": time_limit, "clock": clock, "seed": seed,
+        "stoppers": stoppers if isinstance(stoppers, str) else tuple(stoppers),
+        "time_limit": time_limit, "clock": clock, "seed": seed,
         "objectives": objectives, "baseline": baseline, "max_failures": max_failures, "threads": threads, "data": data,
         "storage": storage, **machine,
         "constraints": constraints if isinstance(constraints, str) else tuple(constraints),
         "start_from": start_from if isinstance(start_from, str) else tuple(start_from),
     }  # fmt: skip
+    given_only = {"trials": trials, "funnel": funnel, "proxy": proxy}
+    settings |= {name: value for name, value in given_only.items() if value is not None}
     settings |= {"final": dict(final) if isinstance(final, Mapping) else final} if final is not None else {}
     settings |= {"fidelity": fidelity} if fidelity is not None else {}
     settings |= {"final_fidelity": final_fidelity} if final_fidelity is not None else {}
@@ -138,24 +145,20 @@ def start(
     lock = RunLock(folder)
     try:
         _refuse_a_run(folder)  # again: another process may have been quicker
-        plugins = {
-            "space": plan.space,
-            "strategy": plan.strategy,
-            "evaluator": plan.evaluator,
-            "task": plan.task,
-        }
         about = {
             "config": config.to_dict(),
             "objectives": [str(objective) for objective in plan.objectives],
+            "stages": [[str(objective) for objective in stage.objectives] for stage in plan.funnel],
+            "final_objectives": [str(objective) for objective in plan.judge.objectives],
             "nasengine": __version__,
             "environment": environment(),
-            "plugins": {kind: fingerprint(plugin) for kind, plugin in plugins.items()},
-            "in_memory": [kind for kind, plugin in plugins.items() if not importable(plugin)],
+            "plugins": {role: fingerprint(plugin) for role, plugin in plan.roles.items()},
+            "in_memory": [role for role, plugin in plan.roles.items() if not importable(plugin)],
             "storage": f"{config.storage.rstrip('/')}/{folder.name}-{secrets.token_hex(4)}" if config.storage else None,
         }
         _written(folder / "config.yaml", config.to_yaml())
         Ledger.create(folder, about, durable).close()
-        return _go_on(folder, plan, observer, durable, plugins)
+        return _go_on(folder, plan, observer, durable)
     finally:
         lock.release()
 
@@ -193,14 +196,14 @@ def resume(
         if run.finished:
             return run
         kinds: tuple[Any, ...] = ("space", "strategy", "evaluator", "task")
-        plugins = {kind: restore(kind, config, about, objects) for kind in kinds}
-        refuse_other_code(plugins, about)
-        return _go_on(folder, resolve(config, plugins), observer, durable, plugins)
+        plan = resolve(config, {kind: restore(kind, config, about, objects) for kind in kinds})
+        refuse_other_code(plan.roles, about)
+        return _go_on(folder, plan, observer, durable)
     finally:
         lock.release()
 
 
-def _go_on(folder: Path, plan: Plan, observer: Observer | None, durable: bool, plugins: Mapping[Any, Plugin]) -> Run:
+def _go_on(folder: Path, plan: Plan, observer: Observer | None, durable: bool) -> Run:
     from .engine import Engine
     from .executors.selection import executor_for, on_ray
     from .ledger import Ledger
@@ -217,14 +220,14 @@ def _go_on(folder: Path, plan: Plan, observer: Observer | None, durable: bool, p
     try:
         storage = ledger.about()["storage"]
         observer.opened(folder, plan)
-        executor = executor_for(plan, plugins, folder.resolve(), storage, observer)
+        executor = executor_for(plan, folder.resolve(), storage, observer)
         try:
             Engine(plan, ledger, executor, storage_at(storage or folder), folder, observer).run()
         finally:
             executor.close()
     finally:
         ledger.close()
-    return Run(folder, plugins)
+    return Run(folder, plan.roles)
 
 
 def _new_folder(out: str | Path | None, config: Config) -> Path:
@@ -260,20 +263,27 @@ def _refuse_a_run(folder: Path) -> None:
 
 def absolute(config: Config) -> Config:
     """Paths of plugin files and of the task's data as absolute ones, so that a run resumes from any folder."""
-    changes: dict[str, Any] = {}
-    for kind in ("space", "strategy", "evaluator", "task"):
-        choice = getattr(config, kind)
-        file, _, attribute = choice.name.rpartition(":")
-        options = dict(choice.options)
-        option = DATA.get(kind)
-        if option and isinstance(options.get(option), str):
-            options[option] = str(_data_path(options[option], config.data))
-        name = f"{Path(file).expanduser().resolve()}:{attribute}" if file.endswith(".py") else choice.name
-        if (name, options) != (choice.name, choice.options):  # what was not asked for stays so
-            changes[kind] = choice.model_copy(update={"name": name, "options": options})
+    changes: dict[str, Any] = {kind: _absolute(kind, getattr(config, kind), config.data) for kind in DATA}
+    changes["proxy"] = config.proxy and _absolute("task", config.proxy, config.data)
+    changes["stoppers"] = tuple(_absolute("stopper", choice, config.data) for choice in config.stoppers)
+    changes["funnel"] = tuple(
+        stage.model_copy(update={"evaluator": _absolute("evaluator", stage.evaluator, config.data)})
+        for stage in config.funnel
+    )
     if config.storage is not None and "://" not in config.storage:
         changes["storage"] = str(Path(config.storage).expanduser().resolve())
-    return config.model_copy(update=changes)
+    # what was not asked for stays so
+    return config.model_copy(update={name: value for name, value in changes.items() if value != getattr(config, name)})
+
+
+def _absolute(kind: str, choice: PluginChoice, folder: str | None) -> PluginChoice:
+    """A plugin's file, and the place where its data is, as absolute paths."""
+    file, _, attribute = choice.name.rpartition(":")
+    options, option = dict(choice.options), DATA.get(kind)
+    if option and isinstance(options.get(option), str):
+        options[option] = str(_data_path(options[option], folder))
+    name = f"{Path(file).expanduser().resolve()}:{attribute}" if file.endswith(".py") else choice.name
+    return choice.model_copy(update={"name": name, "options": options})
 
 
 def _data_path(path: str, folder: str | None) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
 
 from .architecture import Architecture
 from .domain import Decision, Domain
+from .errors import ConfigError
 from .plugin import Plugin
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .cost import Constraint
+    from .evaluator import Fidelity
     from .supernet import Depth, Several, Supernet
     from .task import Task
 
@@ -130,6 +132,37 @@ class SearchSpace(Plugin, ABC):
         """
         picks = architecture.to_dict()["picks"]
         return json.dumps(picks, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    def sizes(self, task: Task) -> Mapping[str, int]:
+        """The options that only change the network's size, as they are for the task: `layers` (or `cells`) and
+        `channels`, which a fidelity's `layers` and `width` change; here: none."""
+        return {}
+
+    def reduced(self, fidelity: Fidelity, task: Task) -> dict[str, int]:
+        """The options with which the network has the fidelity's layers and width. Raises ConfigError where the space
+        cannot change them."""
+        sizes, changes = self.sizes(task), {}
+        names = {"layers": [name for name in ("layers", "cells") if name in sizes], "width": [*{"channels"} & {*sizes}]}
+        for field, asked in fidelity.reductions.items():
+            if field not in names:
+                continue
+            if not names[field]:
+                raise ConfigError(f"the space {self.known_as!r} cannot scale {field} (asked for {asked})")
+            name = names[field][0]
+            if asked > sizes[name]:
+                raise ConfigError(f"the fidelity's {field} are {asked}; the networks have {sizes[name]} {name}")
+            changes[name] = int(asked) if field == "layers" else max(1, round(asked * sizes[name]))
+        # a task of smaller images must not change the others
+        return {**sizes, **changes} if {*fidelity.reductions} & {"layers", "width", "resolution"} else {}
+
+    def check_supernet(self, task: Task) -> None:
+        """Raises SpaceError where the space has no supernet, without building one."""
+        from .choosers import EveryOption, shapes_only
+
+        chooser = EveryOption()
+        with shapes_only():
+            self.for_recording(task).build(chooser, task)
+        chooser.finished_gates(self.known_as)
 
     def for_recording(self, task: Task) -> Self:
         """A smaller space with the same decisions, recorded in this one's place to save time; here: itself."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from .architecture import Architecture
 from .domain import Domain
 from .errors import RunFailed
+from .fronts import fronts
 from .plan import rank, simulated_seconds, standing_of
 from .trial import Evaluate, Objective, Trial
 
@@ -20,11 +21,19 @@ class Standing:
     """Counts by state, the first failure, the best few architectures, and where each network's result is on record."""
 
     def __init__(
-        self, domain: Domain, objective: Objective, max_failures: float, given: Sequence[Architecture] = ()
+        self,
+        domain: Domain,
+        by_stage: Sequence[Objective],
+        max_failures: float,
+        given: Sequence[Architecture] = (),
+        funnel: bool = False,
     ) -> None:
-        """given: what is trained in the end where there is no search."""
+        """by_stage: the first objective of each stage. given: what is trained in the end where there is no search.
+        funnel: whether the trials of a stage must be at hand when it is over."""
         self._given = given
-        self._domain, self._objective, self._max_failures = domain, objective, max_failures
+        self._domain, self._by_stage, self._max_failures = domain, by_stage, max_failures
+        self._funnel = funnel
+        self._judged: dict[int, list[Trial]] = {}
         self._states: Counter[str] = Counter()
         self._first_failure: Trial | None = None
         self._best: list[Trial] = []
@@ -46,19 +55,29 @@ class Standing:
             self._first_failure = self._first_failure or trial
         elif isinstance(trial.request, Evaluate):
             self._results.setdefault(self.network(trial.request), event)
+        if self._funnel:
+            self._judged.setdefault(trial.stage, []).append(trial)
         if trial.architecture is not None and self._could_be_best(trial):
-            self._best = self._distinct([*self._best, trial])
+            self._best = self._distinct([*self._best, trial])[:FINALISTS]
 
     def network(self, request: Evaluate) -> bytes:
         """What is the same for two requests of which one result is enough: isomorphic networks that begin alike and are
         judged alike."""
         identity = self._domain.canonical(request.architecture).id
         begun = "" if request.parent is None else f" {request.parent}"
-        return hashlib.blake2b(f"{identity} {request.fidelity}{begun}".encode(), digest_size=16).digest()
+        stage = f" in stage {request.stage}" if request.stage else ""
+        return hashlib.blake2b(f"{identity} {request.fidelity}{begun}{stage}".encode(), digest_size=16).digest()
 
     def known(self, network: bytes) -> int | None:
         """The event that tells the network's result."""
         return self._results.get(network)
+
+    def promoted(self, stage: int, count: int, objectives: Sequence[Objective]) -> list[Architecture]:
+        """What goes on from a stage, best first: by the objective; where there are several, front by front."""
+        judged = self._distinct(self._judged.get(stage, []))
+        if len(objectives) > 1:
+            judged = [trial for front in fronts(judged, objectives) for trial in front]
+        return [trial.architecture for trial in judged[:count] if trial.architecture is not None]
 
     def candidates(self) -> list[Architecture]:
         """The search's best architectures, best first, each once. Raises RunFailed where there is none."""
@@ -85,16 +104,16 @@ class Standing:
 
     def _could_be_best(self, trial: Trial) -> bool:
         """False for the many that are no better than the few that are kept: these need not be ranked."""
-        standing = standing_of(trial, self._objective)
+        standing = standing_of(trial, self._by_stage)
         if standing is None or len(self._best) < FINALISTS:
             return True
-        worst = standing_of(self._best[-1], self._objective)
+        worst = standing_of(self._best[-1], self._by_stage)
         return worst is None or standing > worst
 
     def _distinct(self, trials: list[Trial]) -> list[Trial]:
-        """The best few of different networks."""
+        """The best first, each network once."""
         found: dict[str, Trial] = {}
-        for trial in rank(trials, self._objective):
+        for trial in rank(trials, self._by_stage):
             if trial.architecture is not None:
                 found.setdefault(self._domain.canonical(trial.architecture).id, trial)
-        return list(found.values())[:FINALISTS]
+        return list(found.values())

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 from .errors import ConfigError, TrainingDiverged
 from .plugin import Plugin
@@ -24,11 +24,20 @@ Split: TypeAlias = Literal["train", "valid", "test"]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a model is trained from scratch: SGD with Nesterov momentum.
+    """How a model is trained from scratch; the defaults: SGD with Nesterov momentum, the rate falling by a cosine.
 
-    schedule: the learning rate falls to zero by a `cosine`, or stays `constant`.
     epochs: at most; early stopping may end sooner. gradient_clip: the largest norm of the gradient, 0 for none.
     search_epochs: how long a one-shot strategy learns in a supernet, unless it is told.
+    schedule: of the learning rate, epoch by epoch: it falls to zero by a `cosine`, rises before by `one_cycle`, or
+    stays `constant`. warmup: the epochs in which it rises at the beginning. momentum: SGD's.
+    label_smoothing: the share of each label that is spread over all classes. augment: names that the task knows, joined
+    by +; `none`; `auto` for what the task holds to be right for its data. ema: the decay of a moving average of the
+    weights, which is then what is judged and kept; 0 for none.
+    auxiliary: the weight of an auxiliary head's loss, and drop_path: the rate, reached at the end, at which paths are
+    left out; both for models that say where. precision: of the training; the model is judged and kept in float32.
+    compile: whether the model is compiled for its training.
+
+    Raises ConfigError for numbers and names that cannot be.
     """
 
     epochs: int = 30
@@ -38,7 +47,39 @@ class Recipe:
     weight_decay: float = 3e-4
     gradient_clip: float = 5.0
     search_epochs: int = 50
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    warmup: int = 0
+    label_smoothing: float = 0.0
+    augment: str = "auto"
+    ema: float = 0.0
+    auxiliary: float = 0.0
+    drop_path: float = 0.0
+    precision: Literal["float32", "bf16"] = "float32"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name, allowed in NAMES_IN_A_RECIPE.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"the recipe has {name} = {getattr(self, name)!r}; expected {' or '.join(allowed)}")
+        for name in ("epochs", "batch_size", "learning_rate", "search_epochs"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"the recipe has {name} = {getattr(self, name)}; expected a positive number")
+        for name in ("weight_decay", "gradient_clip", "warmup", "auxiliary"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"the recipe has {name} = {getattr(self, name)}; expected 0 or more")
+        for name in ("momentum", "label_smoothing", "ema", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"the recipe has {name} = {getattr(self, name)}; expected at least 0, less than 1")
+        if self.warmup > self.epochs:
+            raise ConfigError(f"the recipe has warmup = {self.warmup}; expected at most its epochs, {self.epochs}")
+
+
+NAMES_IN_A_RECIPE: Mapping[str, tuple[str, ...]] = {
+    "schedule": ("cosine", "one_cycle", "constant"),
+    "optimizer": ("sgd", "adamw"),
+    "precision": ("float32", "bf16"),
+}
 
 
 class Task(Plugin, ABC):
@@ -53,7 +94,8 @@ class Task(Plugin, ABC):
     recipe: Recipe = Recipe()
     objectives: tuple[str, ...] = ("accuracy:max",)
     scales: ClassVar[frozenset[str]] = frozenset({"epochs", "data"})
-    """The fields of Fidelity that the task can scale; asking for another is refused before the run."""
+    """Which of the fidelity's `epochs`, `data` and `resolution` the task can scale; the others are refused before the
+    run. One that can scale `resolution` has `at`."""
     found: str = ""
     """What data was found, in a sentence, for people."""
 
@@ -93,6 +135,18 @@ class Task(Plugin, ABC):
         """What a user of an exported model must know: shapes, classes, how inputs are prepared. JSON values."""
         return {"input_shape": list(self.input_shape), "classes": self.classes}
 
+    def augment(self, batch: Batch, recipe: Recipe, generator: torch.Generator) -> Batch:
+        """A training batch as the recipe wants it: augmented, its labels smoothed. Here: as it is.
+
+        Raises ConfigError where the recipe asks for more than the task can.
+        """
+        if recipe.augment not in ("auto", "none") or recipe.label_smoothing:
+            raise ConfigError(
+                f"the task {self.known_as!r} can neither augment its data nor smooth labels; the recipe has augment = "
+                f"{recipe.augment!r} and label_smoothing = {recipe.label_smoothing}"
+            )
+        return batch
+
     def fit(
         self, model: nn.Module, fidelity: Fidelity, context: Context, recipe: Recipe | None = None
     ) -> Iterator[Mapping[str, float]]:
@@ -102,39 +156,52 @@ class Task(Plugin, ABC):
         """
         import torch
 
+        from .training import Average, attached, learning_rate, optimizer_of
+
         recipe = recipe or self.recipe
         epochs = fidelity.epochs or recipe.epochs
-        optimizer = torch.optim.SGD(
-            model.parameters(), recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay,
-            nesterov=recipe.momentum > 0, fused=True,
-        )  # fmt: skip
-        schedule: torch.optim.lr_scheduler.LRScheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-        if recipe.schedule == "constant":
-            schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
-        context.keep(model=model, optimizer=optimizer, schedule=schedule)
-        for epoch in context.epochs(epochs):
-            model.train()
-            total = torch.zeros((), device=context.device)
-            batches = 0
-            for batch in self.train_batches(recipe.batch_size, context.generator, part=(0.0, fidelity.data)):
-                loss = self.loss(model, batch)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                if recipe.gradient_clip:
-                    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
-                optimizer.step()
-                total += loss.detach()
-                batches += 1
-            schedule.step()
-            mean = total.item() / max(batches, 1)
-            if not math.isfinite(mean):
-                raise TrainingDiverged(f"the training loss is {mean} in epoch {epoch + 1}")
-            yield {"train_loss": mean, **self.metrics(model, "valid")}
+        with attached(model, self, recipe) as extras:
+            weights = [*model.parameters(), *extras.parameters()]
+            optimizer = optimizer_of(weights, recipe)
+            average = Average(model, recipe.ema)
+            context.keep(model=model, optimizer=optimizer, average=average, extras=extras)
+            learner: Any = torch.compile(model) if recipe.compile else model
+            for epoch in context.epochs(epochs):
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(recipe, epoch, epochs)
+                extras.set_drop_path(recipe.drop_path * epoch / epochs)
+                average.swap()
+                model.train()
+                total = torch.zeros((), device=context.device)
+                batches = 0
+                for given in self.train_batches(recipe.batch_size, context.generator, part=(0.0, fidelity.data)):
+                    batch = self.augment(given, recipe, context.generator)
+                    with torch.autocast(context.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+                        loss = self.loss(learner, batch)
+                        if extras.auxiliary is not None:
+                            loss = loss + recipe.auxiliary * self.loss(extras.auxiliary, batch)
+                    optimizer.zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    if recipe.gradient_clip:
+                        torch.nn.utils.clip_grad_norm_(weights, recipe.gradient_clip)
+                    optimizer.step()
+                    average.update()
+                    total += loss.detach()
+                    batches += 1
+                average.swap()
+                mean = total.item() / max(batches, 1)
+                if not math.isfinite(mean):
+                    raise TrainingDiverged(f"the training loss is {mean} in epoch {epoch + 1}")
+                yield {"train_loss": mean, **self.metrics(model, "valid")}
+
+    def at(self, resolution: int) -> Self:
+        """The task with images of that height and width. Raises ConfigError where they would be larger."""
+        raise NotImplementedError
 
     def check(self, fidelity: Fidelity) -> None:
         """Raises ConfigError where the fidelity scales something that this task cannot."""
-        for name, value in fidelity.to_dict().items():
-            if value not in (None, 1.0) and name not in self.scales:
+        for name, value in fidelity.reductions.items():
+            if name in ("epochs", "data", "resolution") and name not in self.scales:
                 can = ", ".join(sorted(self.scales))
                 raise ConfigError(
                     f"the task {self.known_as!r} cannot scale {name} (asked for {value}); it can scale: {can}"

@@ -11,7 +11,7 @@ from .architecture import Architecture
 from .errors import ConfigError
 from .evaluator import FULL, Fidelity
 
-Purpose: TypeAlias = Literal["search", "final", "baseline"]
+Purpose: TypeAlias = Literal["search", "final", "baseline", "preparation"]
 State: TypeAlias = Literal["done", "pruned", "failed", "out_of_memory", "timed_out"]
 Verdict: TypeAlias = State | Literal["interrupted"]
 """How a trial is told to end. One that is interrupted leaves a checkpoint and no result."""
@@ -19,16 +19,25 @@ Verdict: TypeAlias = State | Literal["interrupted"]
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """Judge an architecture. Only requests whose purpose is not `search` read the test data.
+    """Judge an architecture. Only requests whose purpose is `final` or `baseline` read the test data.
 
     parent: the number of an earlier trial of the run whose trained weights the candidate begins with, where names and
-    shapes agree; None to begin anew.
+    shapes agree; None to begin anew. stage: of the run's funnel, by whose evaluator it is judged, counted from 0.
     """
 
     architecture: Architecture
     fidelity: Fidelity = FULL
     purpose: Purpose = "search"
     parent: int | None = None
+    stage: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Teach:
+    """Let the evaluator of a stage learn what it judges by, once, before its first candidate."""
+
+    stage: int = 0
+    purpose: Purpose = "preparation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +48,33 @@ class Learn:
     purpose: Purpose = "search"
 
 
-Request: TypeAlias = Evaluate | Learn
+Request: TypeAlias = Evaluate | Learn | Teach
 
 
 def request_to_dict(request: Request) -> dict[str, Any]:
     if isinstance(request, Learn):
         return {"kind": "learn", "restart": request.restart, "purpose": request.purpose}
+    if isinstance(request, Teach):
+        return {"kind": "teach", "stage": request.stage, "purpose": request.purpose}
     architecture, fidelity = request.architecture.to_dict(), request.fidelity.to_dict()
-    data = {"kind": "evaluate", "architecture": architecture, "fidelity": fidelity, "purpose": request.purpose}
-    return data if request.parent is None else {**data, "parent": request.parent}
+    data: dict[str, Any] = {
+        "kind": "evaluate",
+        "architecture": architecture,
+        "fidelity": fidelity,
+        "purpose": request.purpose,
+    }
+    data |= {} if request.parent is None else {"parent": request.parent}
+    return data if request.stage == 0 else {**data, "stage": request.stage}
 
 
 def request_from_dict(data: Mapping[str, Any]) -> Request:
     if data["kind"] == "learn":
         return Learn(data["restart"], data["purpose"])
-    architecture, fidelity = Architecture.from_dict(data["architecture"]), Fidelity(**data["fidelity"])
-    return Evaluate(architecture, fidelity, data["purpose"], data.get("parent"))
+    if data["kind"] == "teach":
+        return Teach(data["stage"], data["purpose"])
+    fidelity = Fidelity(**{name: value for name, value in data["fidelity"].items() if type(value) is int or value != 1})
+    architecture = Architecture.from_dict(data["architecture"])
+    return Evaluate(architecture, fidelity, data["purpose"], data.get("parent"), data.get("stage", 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +150,11 @@ class Trial:
     @property
     def purpose(self) -> Purpose:
         return self.request.purpose
+
+    @property
+    def stage(self) -> int:
+        """Of the run's funnel, counted from 0."""
+        return 0 if isinstance(self.request, Learn) else self.request.stage
 
     @property
     def origin(self) -> int:

@@ -52,13 +52,14 @@ def judged_on(comparison: Comparison) -> str:
 def figures(run: Run, trial: Trial) -> list[tuple[str, str]]:
     """What a trial measured, labelled: the objectives on validation and test data, and the size."""
     shown = []
-    for objective in run.objectives:
+    objectives = run.objectives_of(trial)
+    for objective in objectives:
         name = objective.metric
         if name in trial.metrics:
             label = f"validation {name}" if f"test_{name}" in trial.metrics else name
             shown.append((label, metric(name, trial.metrics[name])))
         if f"test_{name}" in trial.metrics:
             shown.append((f"test {name}", metric(name, trial.metrics[f"test_{name}"])))
-    if "parameters" in trial.metrics and all(o.metric != "parameters" for o in run.objectives):
+    if "parameters" in trial.metrics and all(o.metric != "parameters" for o in objectives):
         shown.append(("parameters", metric("parameters", trial.metrics["parameters"])))
     return shown

@@ -16,16 +16,20 @@ import torch
 from .architecture import Architecture
 from .checkpoint import read_checkpoint, write_checkpoint
 from .context import Context
+from .cost import METRICS as COSTS
+from .cost import Costs
 from .errors import NasError, StorageError, TrainingDiverged, one_line
 from .evaluator import Evaluator, Metrics
-from .inheritance import hand_down, weights_of
+from .inheritance import hand_down, learnt_name, weights_name, weights_of
 from .limits import TookTooLong
 from .models import save_model
+from .plan import role_of_evaluator
+from .plugin import Plugin
 from .space import SearchSpace
 from .storage import Storage
 from .strategy import OneShotStrategy, Strategy
 from .task import Task
-from .trial import Evaluate, Learn, Outcome, Report, Request, State, Verdict, request_to_dict
+from .trial import Evaluate, Learn, Outcome, Report, Request, State, Teach, Verdict, request_to_dict
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
@@ -34,7 +38,10 @@ Progress = Generator[Report, Verdict | None, Outcome]
 
 
 class Worker:
-    """Holds what all requests of a run share: the space, the evaluator, the task with its data on the device."""
+    """Holds what all requests of a run share: the space, the evaluators, the tasks with their data on the device.
+
+    roles: the run's other plugins by what they are there for (see `Plan.roles`). stages: of its funnel.
+    """
 
     def __init__(
         self,
@@ -46,11 +53,49 @@ class Worker:
         storage: Storage,
         name: str = "local",
         checkpoint_seconds: float = SECONDS_BETWEEN_CHECKPOINTS,
+        roles: Mapping[str, Plugin] | None = None,
+        stages: int = 1,
     ) -> None:
-        self.space, self.strategy, self.evaluator, self.task = space, strategy, evaluator, task
+        self.space, self.strategy = space, strategy
+        roles = roles or {}
+        others = [roles[role_of_evaluator(stage)] for stage in range(1, stages)]
+        self.evaluators: list[Evaluator] = [evaluator, *others]  # type: ignore[list-item]
+        self.judge: Evaluator = roles.get("judge", self.evaluators[-1])  # type: ignore[assignment]
+        self._task = task
+        self._proxy: Task = roles.get("proxy", task)  # type: ignore[assignment]
         self.device = torch.device(device)
         self.storage, self.name, self.checkpoint_seconds = storage, name, checkpoint_seconds
-        self._ready = False
+        self._ready: dict[tuple[bool, int | None], Task] = {}
+        self._learnt: dict[int, Mapping[str, torch.Tensor]] = {}
+
+    def evaluator(self, request: Evaluate | Teach) -> Evaluator:
+        """Who judges it."""
+        return self.evaluators[request.stage] if request.purpose in ("search", "preparation") else self.judge
+
+    def whole_task(self, request: Request) -> Task:
+        """What it is judged on: a search's stand-in, where it has one, but for what comes last."""
+        stage = 0 if isinstance(request, Learn) else request.stage
+        searches = request.purpose in ("search", "preparation")
+        return self._proxy if searches and not 0 < stage == len(self.evaluators) - 1 else self._task
+
+    def task(self, request: Request) -> Task:
+        """The same at the fidelity's resolution, its data on the device."""
+        whole = self.whole_task(request)
+        resolution = request.fidelity.resolution if isinstance(request, Evaluate) else None
+        if (whole is self._task, resolution) not in self._ready:
+            task = whole if resolution is None else whole.at(resolution)
+            task.to(self.device)
+            self._ready[whole is self._task, resolution] = task
+        return self._ready[whole is self._task, resolution]
+
+    def learnt(self, stage: int) -> Mapping[str, torch.Tensor]:
+        """What the evaluator of a stage learnt: weights by name, on the CPU. Raises OSError, or StorageError where they
+        are gone."""
+        if stage not in self._learnt:
+            self._learnt[stage] = weights_of(self.storage, learnt_name(stage))
+            if not self._learnt[stage]:
+                raise StorageError(f"what the evaluator learnt is gone: {learnt_name(stage)} is missing, or damaged")
+        return self._learnt[stage]
 
     def perform(self, number: int, request: Request, seed: int) -> Progress:
         """Does the work. Yields after every epoch; a verdict sent back ends the trial there, with that state.
@@ -63,9 +108,6 @@ class Worker:
         except OSError as raised:
             raise StorageError(f"what trial {number} begins with cannot be read: {one_line(raised)}") from raised
         try:
-            if not self._ready:
-                self.task.to(self.device)
-                self._ready = True
             state: Verdict = yield from run.drive()
             run.hand_down(state)
             error = details = None
@@ -112,17 +154,28 @@ class _Performance:
         parent = request.parent if isinstance(request, Evaluate) else None
         self.context = Context(
             worker.space,
-            worker.task,
+            worker.task(request),
             worker.device,
             seed,
-            request.purpose != "search",
+            request.purpose in ("final", "baseline"),
             checkpoint["context"] if checkpoint else None,
-            None if parent is None else weights_of(worker.storage, parent),
+            None if parent is None else weights_of(worker.storage, weights_name(parent)),
+            self._learnt(),
         )
         self._written = time.monotonic()
 
+    def _learnt(self) -> Mapping[str, torch.Tensor] | None:
+        request, worker = self.request, self.worker
+        judges = isinstance(request, Evaluate) and request.purpose == "search" and worker.evaluator(request).learns
+        return worker.learnt(request.stage) if judges else None  # type: ignore[union-attr]
+
     def drive(self) -> Generator[Report, Verdict | None, Verdict]:
-        work = self._learn() if isinstance(self.request, Learn) else self._judge(self.request)
+        request = self.request
+        work: Generator[Metrics, None, Metrics | None]
+        if isinstance(request, Evaluate):
+            work = self._judge(request)
+        else:
+            work = self._learn() if isinstance(request, Learn) else self._teach(request)
         try:
             while True:
                 point = next(work)
@@ -146,33 +199,51 @@ class _Performance:
     def hand_down(self, state: Verdict) -> None:
         """Leaves the weights to the trial's children, where the strategy may ask for such."""
         trained = self.context.saved if state in ("done", "pruned") else None
+        if isinstance(self.request, Teach) and trained is not None:
+            try:
+                hand_down(self.worker.storage, learnt_name(self.request.stage), trained)
+            except OSError as error:
+                raise StorageError(f"what the evaluator learnt cannot be kept: {one_line(error)}") from error
         if trained is None or not isinstance(self.request, Evaluate) or self.request.purpose != "search":
             return
         if self.request.parent is not None and not self.context.inherited:
             self.notes.append(f"it began anew: trial {self.request.parent} had left no weights")
         if self.worker.strategy.inherits:
-            hand_down(self.worker.storage, self.number, trained)
+            with suppress(OSError):  # its children begin anew
+                hand_down(self.worker.storage, weights_name(self.number), trained)
 
     def _learn(self) -> Generator[Metrics, None, Metrics | None]:
         strategy = self.worker.strategy
         if not isinstance(strategy, OneShotStrategy):
             raise TypeError(f"the strategy {strategy.known_as!r} asked to learn, but is no OneShotStrategy")
-        for derivation in strategy.learn(self.context.supernet(), self.worker.task, self.context):
+        for derivation in strategy.learn(self.context.supernet(), self.context.task, self.context):
             self.derived, self.note = derivation.architecture, derivation.note
             if self.note is not None and self.note not in self.notes:
                 self.notes.append(self.note)
             yield derivation.metrics
         return None
 
+    def _teach(self, request: Teach) -> Generator[Metrics, None, None]:
+        yield from self.worker.evaluator(request).learn(self.context)
+        if self.context.saved is None:
+            raise TypeError(f"the evaluator {self.worker.evaluator(request).known_as!r} saved nothing that it learnt")
+
     def _judge(self, request: Evaluate) -> Generator[Metrics, None, Metrics]:
-        judged = self.worker.evaluator.evaluate(request.architecture, request.fidelity, self.context)
+        space, task, given = self.worker.space, self.context.task, request.architecture
+        changes = space.at(given.options).reduced(request.fidelity, self.worker.whole_task(request))
+        reduced = Architecture(given.space, {**given.options, **changes}, given.picks) if changes else given
+        judged = self.worker.evaluator(request).evaluate(reduced, request.fidelity, self.context)
         if not isinstance(judged, Mapping):
             judged = yield from judged
         metrics = dict(judged or self.metrics)
         if not metrics:
             raise TrainingDiverged("the evaluator returned no metrics")
+        if changes:  # what it costs is said of the whole network
+            metrics |= {
+                name: Costs(space, self.worker.whole_task(request)).of(given, name) for name in COSTS if name in metrics
+            }
         if self.context.final and self.context.saved is not None:
-            test = self.worker.task.metrics(self.context.saved, "test")
+            test = task.metrics(self.context.saved, "test")
             metrics |= {f"test_{name}": value for name, value in test.items()}
         if request.purpose == "final" and self.context.saved is not None:
             try:

@@ -81,6 +81,10 @@ class Cell(nn.Module):
             }
             self.nodes.append(choose.some(f"{kind}.node{node}.inputs", options, k=INPUTS))
 
+    def paths(self) -> list[nn.Module]:
+        """What drop path may leave out: the edges."""
+        return [edge for node in self.nodes for edge in node.children()]
+
     def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
         states = [self.first(before_last), self.second(last)]
         for edges in self.nodes:
@@ -104,6 +108,11 @@ class CellNetwork(nn.Module):
         self.stem = stem
         self.cells = nn.ModuleList(cells)
         self.head = head
+
+    @property
+    def auxiliary_input(self) -> str:
+        """What an auxiliary head reads: the cell at two thirds of the depth, as in the authors' evaluation."""
+        return f"cells.{2 * len(self.cells) // 3}"
 
     def forward(self, images: Tensor) -> Tensor:
         before_last = last = self.stem(images)
@@ -139,10 +148,12 @@ class CellSpace(SearchSpace):
             found[name] = Architecture("cell", {"layers": 20, "channels": 36, "nodes": 4}, picks)
         return found
 
-    def build(self, choose: Chooser, task: Task) -> nn.Module:
+    def sizes(self, task: Task) -> Mapping[str, int]:
         small = max(task.input_shape[1:]) <= 16
-        layers = self.layers or (3 if small else 8)
-        channels = self.channels or (8 if small else 16)
+        return {"layers": self.layers or (3 if small else 8), "channels": self.channels or (8 if small else 16)}
+
+    def build(self, choose: Chooser, task: Task) -> nn.Module:
+        layers, channels = self.sizes(task).values()
         width = 3 * channels  # the paper's stem multiplier
         stem = image_stem(task.input_shape, width)
         before, reduced_before = (width, width), False

@@ -93,10 +93,12 @@ class HierarchicalSpace(SearchSpace):
                 raise ConfigError(f"the space 'hierarchical' has {name} = {value}; expected at least 1")
         self.cells, self.channels = cells, channels
 
-    def build(self, choose: Chooser, task: Task) -> nn.Module:
+    def sizes(self, task: Task) -> Mapping[str, int]:
         small = max(task.input_shape[1:]) <= 16
-        cells = self.cells or (2 if small else 3)
-        channels = self.channels or (4 if small else 16)
+        return {"cells": self.cells or (2 if small else 3), "channels": self.channels or (4 if small else 16)}
+
+    def build(self, choose: Chooser, task: Task) -> nn.Module:
+        cells, channels = self.sizes(task).values()
         layers: list[nn.Module] = [image_stem(task.input_shape, channels)]
         for index in range(cells):
             if index > 0:

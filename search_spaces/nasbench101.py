@@ -62,10 +62,16 @@ class NASBench101Space(SearchSpace):
         self.names = [edge_name(i, j) for i, j in pairs(vertices)]
         self.stacks, self.cells, self.channels = stacks, cells, channels
 
-    def build(self, choose: Chooser, task: Task) -> nn.Module:
+    def sizes(self, task: Task) -> Mapping[str, int]:
         small = max(task.input_shape[1:]) <= 16
-        stacks, cells = self.stacks or (2 if small else 3), self.cells or (1 if small else 3)
-        channels = self.channels or (16 if small else 128)
+        return {
+            "stacks": self.stacks or (2 if small else 3),
+            "cells": self.cells or (1 if small else 3),
+            "channels": self.channels or (16 if small else 128),
+        }
+
+    def build(self, choose: Chooser, task: Task) -> nn.Module:
+        stacks, cells, channels = self.sizes(task).values()
         layers: list[nn.Module] = [conv_norm_relu(task.input_shape[0], channels, 3)]
         before = channels
         for stack in range(stacks):

@@ -41,6 +41,10 @@ class Cell(nn.Module):
         options = {name: partial(make, channels) for name, make in OPERATIONS.items()}
         self.edges = nn.ModuleList([choose.one(_name(*edge), options) for edge in EDGES])
 
+    def paths(self) -> list[nn.Module]:
+        """What drop path may leave out: the edges."""
+        return list(self.edges)
+
     def forward(self, x: Tensor) -> Tensor:
         states = [x]
         for number in range(1, NODES):
@@ -69,10 +73,12 @@ class NASBench201Space(SearchSpace):
         """The benchmark's hand-made baseline: the residual block as a cell, in the network that was trained."""
         return {"nasbench201_resnet": from_nasbench201(RESNET, cells=5, channels=16)}
 
-    def build(self, choose: Chooser, task: Task) -> nn.Module:
+    def sizes(self, task: Task) -> Mapping[str, int]:
         small = max(task.input_shape[1:]) <= 16
-        cells = self.cells or (1 if small else 5)
-        channels = self.channels or (8 if small else 16)
+        return {"cells": self.cells or (1 if small else 5), "channels": self.channels or (8 if small else 16)}
+
+    def build(self, choose: Chooser, task: Task) -> nn.Module:
+        cells, channels = self.sizes(task).values()
         layers: list[nn.Module] = [image_stem(task.input_shape, channels)]
         for stage in range(STAGES):
             if stage > 0:

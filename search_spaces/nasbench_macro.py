@@ -9,7 +9,7 @@ layer of each halves the image and doubles the channels, where an identity is a 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -42,8 +42,11 @@ class NASBenchMacroSpace(SearchSpace):
             raise ConfigError(f"the space 'nasbench_macro' has channels = {channels}; expected at least 1")
         self.channels = channels
 
+    def sizes(self, task: Task) -> Mapping[str, int]:
+        return {"channels": self.channels or (8 if max(task.input_shape[1:]) <= 16 else 32)}
+
     def build(self, choose: Chooser, task: Task) -> nn.Module:
-        channels = self.channels or (8 if max(task.input_shape[1:]) <= 16 else 32)
+        channels = self.sizes(task)["channels"]
         head = 40 * channels
         parts: list[nn.Module] = [convolution(task.input_shape[0], channels, 3, 1, "relu")]
         for layers in STAGES:

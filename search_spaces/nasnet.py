@@ -89,6 +89,10 @@ class Sum(nn.Module):
 
         self.left, self.right = side(f"{name}.left"), side(f"{name}.right")
 
+    def paths(self) -> list[nn.Module]:
+        """What drop path may leave out: the operations."""
+        return [*self.left.children(), *self.right.children()]
+
     def leaves(self, state: int) -> Tensor | float:
         """How much of a state neither side uses: 1 or 0 in a plain model, and in a supernet where a pick is made.
 
@@ -181,10 +185,12 @@ class NASNetSpace(SearchSpace):
             "amoebanet_a": _architecture(AMOEBANET_A, layers=20, channels=36),
         }
 
-    def build(self, choose: Chooser, task: Task) -> nn.Module:
+    def sizes(self, task: Task) -> Mapping[str, int]:
         small = max(task.input_shape[1:]) <= 16
-        layers = self.layers or (3 if small else 8)
-        channels = self.channels or (8 if small else 16)
+        return {"layers": self.layers or (3 if small else 8), "channels": self.channels or (8 if small else 16)}
+
+    def build(self, choose: Chooser, task: Task) -> nn.Module:
+        layers, channels = self.sizes(task).values()
         width = 3 * channels  # the authors' stem multiplier
         stem = image_stem(task.input_shape, width)
         before, reduced_before = (width, width), False

@@ -355,8 +355,8 @@ def test_a_strategy_for_one_objective_refuses_two_before_the_run(tmp_path: Path)
 
 
 def test_a_fidelity_that_the_task_cannot_scale_is_refused_before_the_run(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="the task 'digits' cannot scale resolution"):
-        nasengine.search(fidelity="resolution=0.5", out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="cannot scale resolution"):
+        nasengine.search(TinySpace(), "random", TinyTask(), fidelity="resolution=4", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -238,7 +238,7 @@ def test_a_trial_that_is_stopped_leaves_the_weights_of_its_last_epoch(tmp_path: 
         work.send("pruned")
     assert isinstance(ended.value.value, Outcome)
     assert ended.value.value.state == "pruned"
-    assert equal(weights_of(storage, 7), evaluator.ended[5])
+    assert equal(weights_of(storage, weights_name(7)), evaluator.ended[5])
 
 
 def test_training_hands_its_model_over_before_it_may_be_stopped(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_training_hands_its_model_over_before_it_may_be_stopped(tmp_path: Path) 
     next(work)
     with pytest.raises(StopIteration):
         work.send("pruned")
-    left = weights_of(storage, 0)
+    left = weights_of(storage, weights_name(0))
     assert left.keys() == fresh(WIDE, 5).keys()
     assert not equal(left, fresh(WIDE, 5))
 
@@ -306,7 +306,7 @@ def test_the_same_network_is_judged_again_where_it_begins_with_other_weights(tmp
     assert [trial.same_as for trial in trials] == [None, None, None, None, 2, 0, None]
     assert [trial.origin for trial in trials] == [0, 1, 2, 3, 2, 0, 6]
     assert len(saw.begun) == 5
-    standing = Standing(DOMAIN, Objective("accuracy"), 1.0)
+    standing = Standing(DOMAIN, [Objective("accuracy")], 1.0)
     requests = [Evaluate(WIDE, parent=parent) for parent in (None, 0, 1, 11)]
     assert len({standing.network(request) for request in requests}) == 4
 
@@ -396,9 +396,9 @@ def test_a_search_with_heirs_stopped_anywhere_resumes_to_the_same_end(step: int,
 
 def test_what_a_trial_leaves_is_what_its_model_has(tmp_path: Path) -> None:
     model = TinySpace().model(WIDE, TinyTask())
-    hand_down(Folder(tmp_path), 4, model)
-    assert equal(weights_of(Folder(tmp_path), 4), model.state_dict())
-    assert weights_of(Folder(tmp_path), 5) == {}
+    hand_down(Folder(tmp_path), weights_name(4), model)
+    assert equal(weights_of(Folder(tmp_path), weights_name(4)), model.state_dict())
+    assert weights_of(Folder(tmp_path), weights_name(5)) == {}
 
 
 @pytest.mark.slow

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,10 @@ class ImageSplits:
     names: tuple[str, ...]
     found: str
 
+    @property
+    def parts(self) -> tuple[Images, Images, Images]:
+        return self.train, self.valid, self.test
+
 
 def stratified(
     labels: NDArray[np.int64], fractions: tuple[float, ...], rng: np.random.Generator
@@ -52,3 +58,14 @@ def stratified(
 def spread(images: Images, rng: np.random.Generator) -> Images:
     """The same images in an order in which any stretch holds all classes in proportion."""
     return images.take(stratified(images.labels, (1.0,), rng)[0])
+
+
+def averaged(images: Images, resolution: int) -> Images:
+    """The images at a lower resolution, each pixel the mean of those it stands for; of the same number type."""
+    pixels = images.pixels
+    parts = [
+        functional.interpolate(torch.from_numpy(part).float(), (resolution, resolution), mode="area").numpy()
+        for part in np.array_split(pixels, -(-len(pixels) // 1000))
+    ]
+    smaller = np.concatenate([np.rint(part) if pixels.dtype.kind in "iu" else part for part in parts])
+    return Images(smaller.astype(pixels.dtype), images.labels)

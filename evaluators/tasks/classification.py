@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nasengine import Split, Task
+from nasengine import ConfigError, Recipe, Split, Task
 
-from ..data.images import Images, ImageSplits
+from ..data import augmentation
+from ..data.images import ImageSplits, averaged
 
 EVALUATION_BATCH = 128  # larger ones make the CPU's allocator return and fetch pages at every layer
 
@@ -23,6 +26,7 @@ class ImageClassification(Task):
     """Cross-entropy and accuracy on images that fit into memory, standardised by the training data's mean and
     standard deviation of each channel. No loader processes: a batch is one index into a tensor."""
 
+    scales = frozenset({"epochs", "data", "resolution"})
     _device = torch.device("cpu")
 
     @abstractmethod
@@ -53,6 +57,20 @@ class ImageClassification(Task):
         deviation = pixels.std((0, 2, 3), dtype=np.float64)
         return mean.tolist(), np.where(deviation > 0, deviation, 1.0).tolist()
 
+    def at(self, resolution: int) -> Self:
+        height, width = self.input_shape[1:]
+        if resolution > min(height, width):
+            raise ConfigError(
+                f"the fidelity's resolution is {resolution}; the images of the task {self.known_as!r} have "
+                f"{height}×{width} pixels"
+            )
+        smaller = copy(self)
+        for name in ("statistics", "_tensors", "_scale"):
+            vars(smaller).pop(name, None)
+        train, valid, test = (averaged(part, resolution) for part in self.splits.parts)
+        vars(smaller)["splits"] = replace(self.splits, train=train, valid=valid, test=test)
+        return smaller
+
     def to(self, device: torch.device) -> None:
         """Moved there when the first batch is asked for."""
         self._device = device
@@ -61,7 +79,7 @@ class ImageClassification(Task):
     @cached_property
     def _tensors(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Pixels and labels of each split, on the device."""
-        parts: dict[str, Images] = {name: getattr(self.splits, name) for name in ("train", "valid", "test")}
+        parts = dict(zip(("train", "valid", "test"), self.splits.parts, strict=True))
         return {
             name: (torch.from_numpy(part.pixels).to(self._device), torch.from_numpy(part.labels).to(self._device))
             for name, part in parts.items()
@@ -89,6 +107,21 @@ class ImageClassification(Task):
 
     def test_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self._in_order("test")
+
+    def augment(
+        self, batch: tuple[Tensor, Tensor], recipe: Recipe, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Augmented as the recipe says; labels become probabilities, (N, classes), where they are smoothed or mixed."""
+        images, labels = batch
+        names = augmentation.chosen(recipe.augment, images.shape[1])
+        if names:
+            mean, deviation = (value.to(images.device) for value in self._scale)
+            images = augmentation.augmented(images, names, -mean / deviation, generator)
+        if recipe.label_smoothing or "mixup" in names:
+            labels = augmentation.smoothed(labels, self.classes, recipe.label_smoothing)
+        if "mixup" in names:
+            images, labels = augmentation.mixed(images, labels, generator)
+        return images, labels
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch

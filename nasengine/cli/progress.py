@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from ..plan import Observer, Plan, standing_of
+from ..plan import Observer, Plan, objective_of, standing_of
+from ..plan import phase_of as phase_of_request
 from ..run import Run
-from ..trial import Learn, Report, Request, Trial
+from ..trial import Learn, Report, Request, Teach, Trial
 from .text import duration, metric, parts_of, phase_of
 
 BARS = 6
@@ -74,9 +76,10 @@ class Lines(Observer):
 
     def compare(self, trial: Trial) -> None:
         """Keeps the value of the search's best trial."""
-        standing = standing_of(trial, self.objective) if trial.purpose == "search" else None
+        by_stage = self.plan.by_stage
+        standing = standing_of(trial, by_stage) if trial.purpose == "search" else None
         if standing is not None and (self.standing is None or standing > self.standing):
-            self.standing, self.best = standing, trial.metrics[self.metric]
+            self.standing, self.best = standing, trial.metrics[objective_of(trial, by_stage).metric]
 
     def line(self, trial: Trial) -> str:
         """One trial in one line."""
@@ -85,9 +88,14 @@ class Lines(Observer):
         )
         if isinstance(trial.request, Learn):
             what = f"trial {trial.number} ({self.learning(trial.request)})"
+        if isinstance(trial.request, Teach):
+            what = f"the evaluator {self.plan.funnel[trial.stage].evaluator.known_as} learnt"
         self.compare(trial)
         state = trial.state if trial.same_as is None else f"same network as trial {trial.same_as}"
-        shown = {name: trial.metrics[name] for name in (self.metric, "parameters") if name in trial.metrics}
+        judged = trial.purpose in ("search", "preparation")
+        by = self.plan.funnel[trial.stage] if judged else self.plan.judge
+        names = dict.fromkeys([*(objective.metric for objective in by.objectives), "parameters"])
+        shown = {name: trial.metrics[name] for name in names if name in trial.metrics}
         parts = [f"{what}: {state}", described(shown), duration(trial.seconds), trial.error or ""]
         return ", ".join(part for part in parts if part)
 
@@ -113,13 +121,13 @@ class Bars(Lines):
             console=self.console,
         )
         self.trials: TaskID | None = None
-        self.before = {True: 0, False: 0}  # how many of the search's trials, and of the others, there are already
+        self.before: Counter[str] = Counter()  # how many trials of each phase there are already
         self.running: dict[int, TaskID] = {}
 
     def opened(self, folder: Path, plan: Plan) -> None:
         super().opened(folder, plan)
         for trial in Run(folder).all_trials:  # of a run that is resumed
-            self.before[trial.purpose == "search"] += 1
+            self.before[phase_of_request(trial.request)] += 1
             self.compare(trial)
 
     def say(self, line: str) -> None:
@@ -129,10 +137,8 @@ class Bars(Lines):
         self.progress.start()
         if self.trials is not None:
             self.progress.remove_task(self.trials)
-        config = self.plan.config
-        total = config.trials if phase == "search" else 1 + config.baseline
-        name = "trials" if phase == "search" else "final training"
-        done = self.before[phase == "search"]
+        name = {"search": "trials", "final": "final training", "preparation": "learning first"}.get(phase, phase)
+        total, done = self.plan.config.requests_in(phase), self.before[phase]
         self.trials = self.progress.add_task(name, total=total, completed=done, note="")
         self.fit()
 
@@ -143,7 +149,8 @@ class Bars(Lines):
             if self.trials is not None:
                 self.progress.update(self.trials, visible=False)  # long requests: their epochs are the progress
         else:
-            name = {"final": "found", "baseline": "random"}.get(request.purpose, f"trial {number}")
+            names = {"final": "found", "baseline": "random", "preparation": "learning"}
+            name = names.get(request.purpose, f"trial {number}")
         if number in self.running:  # again, after its worker was lost
             self.progress.remove_task(self.running[number])
         self.running[number] = self.progress.add_task(f"  {name}", total=None, note="", visible=False)

@@ -59,12 +59,15 @@ def run(
     guard: Annotated[str | None, typer.Option(metavar="warn|stop|off", help="What a gradient-based one-shot strategy does when it is about to collapse: the same as `darts:guard=stop`.  [default: warn]")] = None,
     restarts: Annotated[int | None, typer.Option(metavar="N", help="How often a one-shot strategy learns, each time from another seed; side by side with --workers. The best is kept.  [default: 1]")] = None,
     evaluator: Annotated[str | None, typer.Option(help="How a candidate is judged.  [default: train]")] = None,
+    funnel: Annotated[str | None, typer.Option(metavar="EVALUATOR:N,…", help="Judge many cheaply, and the best of them better: `zero_cost:1000,train:5`; in place of --evaluator and --trials.")] = None,
+    stopper: Annotated[list[str] | None, typer.Option(help="End trials early that promise little: `median`, `patience:epochs=3`; once for each.")] = None,
+    proxy: Annotated[str | None, typer.Option(metavar="TASK", help="Search on another, cheaper task; what comes last in a funnel, and what was found, is judged on --task.")] = None,
     task: Annotated[str | None, typer.Option(help="The data: `digits`, or your own with `images:path=DIR`.  [default: digits]")] = None,
     trials: Annotated[int | None, typer.Option(help="How many candidates to judge at most.  [default: 20]")] = None,
     time_limit: Annotated[str | None, typer.Option(metavar="TIME", help="Stop searching after `90s`, `10m`, `2h`; the final training still follows.")] = None,
     clock: Annotated[str | None, typer.Option(metavar="real|simulated", help="What the time limit counts: `simulated`, the seconds that an evaluator such as `tabular` says its trials would take.  [default: real]")] = None,
     objective: Annotated[list[str] | None, typer.Option(metavar="METRIC:max|min", help="What counts; may be given several times.  [default: the task's, accuracy:max]")] = None,
-    fidelity: Annotated[str | None, typer.Option(metavar="FIELD=VALUE,…", help="Judge for less while searching: `epochs=5,data=0.25`; the final training is in full.")] = None,
+    fidelity: Annotated[str | None, typer.Option(metavar="FIELD=VALUE,…", help="Judge for less while searching: `epochs=5,data=0.25,width=0.5,layers=3,resolution=16`; the final training is in full.")] = None,
     final_fidelity: Annotated[str | None, typer.Option(metavar="FIELD=VALUE,…", help="The same for the final training.")] = None,
     final: Annotated[str | None, typer.Option(metavar="OPTION=VALUE,…", help="Options of the space for the final training: search small, train large, as `layers=20,channels=36`.")] = None,
     constraint: Annotated[list[str] | None, typer.Option(metavar="METRIC<=N", help="Only architectures with `parameters<=1e6`, `flops<=300M`, known before training; may be given several times.")] = None,
@@ -101,7 +104,8 @@ def run(
     from ..session import start
 
     given: dict[str, Any] = {
-        "space": space, "strategy": strategy, "evaluator": evaluator, "task": task, "trials": trials,
+        "space": space, "strategy": strategy, "evaluator": evaluator, "task": task, "funnel": funnel,
+        "stoppers": tuple(stopper) if stopper else None, "proxy": proxy, "trials": trials,
         "time_limit": time_limit, "clock": clock, "objectives": tuple(objective) if objective else None, "fidelity": fidelity,
         "final_fidelity": final_fidelity, "final": final, "constraints": tuple(constraint) if constraint else None,
         "start_from": tuple(start_from) if start_from else None, "baseline": baseline, "max_failures": max_failures, "seed": seed,

@@ -119,7 +119,7 @@ def _overview(run: Run, every: bool) -> dict[str, Any]:
     )
     states = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(summary["states"].items()))
     lines = [f"{parts} · seed {config.seed}", f"{state} · {states or 'no trials yet'} · {duration(run.seconds)}"]
-    ranked = rank(run.all_trials, run.objectives[0])
+    ranked = rank(run.all_trials, run.by_stage)
     if run.finished:
         lines.append(result(run))
     elif ranked:

@@ -16,9 +16,9 @@ from typing import Any, Literal, TypeAlias
 from ..errors import NasError
 from ..evaluator import Fidelity
 from ..ledger import Start
-from ..plan import standing_of
+from ..plan import objective_of, standing_of
 from ..run import Run
-from ..trial import Evaluate, Learn, Trial
+from ..trial import Evaluate, Learn, Teach, Trial
 
 Phase: TypeAlias = Literal["search", "final", "finished", "interrupted"]
 
@@ -57,6 +57,7 @@ class Tally:
     def __init__(self, folder: Path) -> None:
         self.run = Run(folder)
         self.objective = self.run.objectives[0]
+        self.stage = 0
         self.states: Counter[str] = Counter()
         self.best: Trial | None = None
         self.learnt: Trial | None = None
@@ -107,6 +108,8 @@ class Tally:
             if isinstance(trial.request, Evaluate):
                 length = self._lengths.get(trial.request.fidelity, 0)
                 self._lengths[trial.request.fidelity] = max(length, len(trial.curve))
+            if trial.purpose == "preparation":
+                continue
             if trial.purpose != "search":
                 self._trained += 1
                 self._final_seconds += trial.seconds
@@ -117,8 +120,13 @@ class Tally:
             self._told.append(self.run.told_at[trial.number])
             if trial.derived is not None:
                 self.learnt = trial
-            standing = standing_of(trial, self.objective)
-            before = standing_of(self.best, self.objective) if self.best is not None else None
+            by_stage = self.run.by_stage
+            if trial.stage != self.stage:  # of a funnel: other values, which are not to be compared with those before
+                self.stage, self.best = trial.stage, None
+                self.bests, self.values = [], []
+            self.objective = objective_of(trial, by_stage)
+            standing = standing_of(trial, by_stage)
+            before = standing_of(self.best, by_stage) if self.best is not None else None
             if standing is not None and (before is None or standing > before):
                 self.best = trial
             if self.best is not None:
@@ -148,7 +156,7 @@ class Tally:
 
     @property
     def _final(self) -> bool:
-        return self._seen > 0 and self.run.requests[self._seen - 1].purpose != "search"
+        return self._seen > 0 and self.run.requests[self._seen - 1].purpose in ("final", "baseline")
 
     @property
     def _learning(self) -> list[int]:
@@ -175,7 +183,7 @@ class Tally:
             return Progress(self._trained, total, "final trainings", self._left_of_training(total))
         learning = self._learning
         if not learning:
-            return Progress(self._searched, config.trials, "trials", self._left_of_search())
+            return Progress(self._searched, config.searched, "trials", self._left_of_search())
         self._load()
         done = sum(len(self.run.curve(number)) for number in self._learnt)
         whole = (self._epochs_of_learning or 0) * max(self._restarts, len(self._learnt))
@@ -185,7 +193,7 @@ class Tally:
     def _left_of_search(self) -> float | None:
         passed = self.elapsed - self._told[0]
         known = len(self._told) - 1
-        remaining = max(self.run.config.trials - self._searched, 0)
+        remaining = max(self.run.config.searched - self._searched, 0)
         return self._limited(remaining * passed / known if known > 1 and passed > 0 else None)
 
     def _left_of_training(self, total: int) -> float | None:
@@ -224,7 +232,7 @@ class Tally:
                 self._load()
                 what = "learning" if request.restart == 0 and self._restarts == 1 else f"learning {request.restart + 1}"
             elif request.purpose != "search":
-                what = {"final": "found", "baseline": "random"}[request.purpose]
+                what = {"final": "found", "baseline": "random", "preparation": "the evaluator learns"}[request.purpose]
             rows.append(Working(start, what, max(now - start.at, 0.0)))
         return sorted(rows, key=lambda row: (row.start.at, row.start.number))
 
@@ -247,6 +255,8 @@ class Tally:
         if isinstance(request, Learn):
             self._load()
             return self._epochs_of_learning, False
+        if isinstance(request, Teach):
+            return None, False
         if request.fidelity.epochs is not None:
             return request.fidelity.epochs, False
         option = self.run.config.evaluator.options.get("epochs")

@@ -38,8 +38,12 @@ def parts_of(config: Config) -> list[str]:
 
 def phase_of(phase: str, config: Config) -> str:
     """What the run is doing, for people."""
+    if phase.startswith("stage "):
+        number = int(phase.split()[1])
+        stage = config.funnel[number - 1]
+        return f"stage {number} of the funnel: the best {stage.candidates:,}, judged by {stage.evaluator.name}"
     if phase != "final":
-        return "searching" if phase == "search" else phase
+        return {"search": "searching", "preparation": "what candidates are judged by is learnt"}.get(phase, phase)
     if config.trials == 0:
         return "training"
     return "training what was found" + (", and random architectures by the same recipe" if config.baseline else "")

@@ -167,7 +167,7 @@ class RayMetrics(Observer):
         for metric in METRICS:
             if metric.name != "nas_gpu_memory_bytes":  # which the workers record
                 self._recorded[metric.name] = made(metric.name).set_default_tags(tags)
-        self._recorded["nas_trials_budget"].set(plan.config.trials)
+        self._recorded["nas_trials_budget"].set(plan.config.searched)
         self._set_running()
         before = Run(folder).all_trials  # of a resumed run: the totals go on
         for (purpose, state), count in Counter((trial.purpose, trial.state) for trial in before).items():

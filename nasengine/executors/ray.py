@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, NasError, RunFailed, one_line
-from ..plan import Observer, Plan
-from ..plugin import Plugin
+from ..plan import Observer, Plan, kind_of
 from ..registry import importable
-from ..trial import Evaluate, Lost, Outcome, Report, Request, State, Verdict
+from ..trial import Evaluate, Learn, Lost, Outcome, Report, Request, State, Verdict
 from . import Message
 from .cluster import Cluster
 from .remote import Order, Ready, RemoteWorker
@@ -48,9 +47,7 @@ class Slot:
 class RayExecutor:
     """Keeps `workers` actors, each with its share of the cluster, and gives each one request at a time."""
 
-    def __init__(
-        self, plan: Plan, plugins: Mapping[Any, Plugin], folder: Path, storage: str | None, observer: Observer
-    ) -> None:
+    def __init__(self, plan: Plan, folder: Path, storage: str | None, observer: Observer) -> None:
         """Raises ConfigError where the cluster, or a worker's share of it, is not to be had."""
         self._config, self._note = plan.config, observer.note
         self._cluster = Cluster(plan.config, observer.note)
@@ -58,7 +55,7 @@ class RayExecutor:
         self._idle: deque[Slot] = deque()
         self._fatal: NasError | None = None
         try:
-            self._order = self._ordered(plan, plugins, folder, storage)
+            self._order = self._ordered(plan, folder, storage)
             self._slots = [Slot(f"w{index}", None, None) for index in range(plan.config.workers)]
             for slot in self._slots:
                 self._hire(slot)
@@ -75,7 +72,10 @@ class RayExecutor:
         slot = self._idle.popleft()
         slot.number, slot.verdict, slot.curve, slot.began = number, None, [], time.monotonic()
         slot.notes = {}
-        what = f" {request.architecture.short}" if isinstance(request, Evaluate) else f" learning {request.restart}"
+        if isinstance(request, Evaluate):
+            what = f" {request.architecture.short}"
+        else:
+            what = f" learning {request.restart}" if isinstance(request, Learn) else " teaching the evaluator"
         slot.label = f"trial {number}{what}"
         slot.pending = slot.actor.begin.options(name=slot.label).remote(number, request, seed)
         return slot.name
@@ -118,21 +118,22 @@ class RayExecutor:
         self._slots = []
         self._cluster.close()
 
-    def _ordered(self, plan: Plan, plugins: Mapping[Any, Plugin], folder: Path, storage: str | None) -> Order:
+    def _ordered(self, plan: Plan, folder: Path, storage: str | None) -> Order:
         """Names where there are names; the task, for its data's sake, and what has no name as objects."""
         import ray
 
         config = plan.config
-        named = {kind: plugin for kind, plugin in plugins.items() if importable(plugin)}
-        parts = {kind: (plugin.known_as, plugin.settings) for kind, plugin in named.items()}
+        wanted = {role: plugin for role, plugin in plan.roles.items() if kind_of(role) != "stopper"}
+        named = {role: plugin for role, plugin in wanted.items() if importable(plugin)}
+        parts = {role: (plugin.known_as, plugin.settings) for role, plugin in named.items()}
         objects = {}
-        for kind, plugin in plugins.items():
-            if kind == "task" or kind not in named:
+        for role, plugin in wanted.items():
+            if kind_of(role) == "task" or role not in named:
                 try:
-                    objects[kind] = ray.put(plugin)
+                    objects[role] = ray.put(plugin)
                 except (TypeError, ValueError, AttributeError) as error:
                     raise ConfigError(
-                        f"the {kind} {plugin.known_as!r} cannot be sent to another process ({one_line(error)}); use "
+                        f"the {role} {plugin.known_as!r} cannot be sent to another process ({one_line(error)}); use "
                         f"one worker, or define it in a module"
                     ) from None
         return Order(
@@ -147,6 +148,7 @@ class RayExecutor:
             seconds=config.time_per_trial,
             memory=config.memory_per_trial,
             constraints=config.constraints,
+            stages=len(plan.funnel),
         )
 
     def _hire(self, slot: Slot) -> None:

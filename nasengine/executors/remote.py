@@ -20,9 +20,10 @@ from .local import LocalExecutor
 class Order:
     """What a worker is made of: names and settings, and references to what has no name.
 
-    parts: by kind, the plugin's name and options. objects: by kind, a reference to the plugin itself in the object
+    parts: by role, the plugin's name and options. objects: by role, a reference to the plugin itself in the object
     store: the task with its data, and whatever was given as an object. storage: where checkpoints go, if not into the
     run's folder. path: where Python looks for modules, too. gpus: the share of them. seconds, memory: a trial's limits.
+    stages: of the run's funnel.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Order:
     seconds: float | None
     memory: int | None
     constraints: tuple[str, ...]
+    stages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class RemoteWorker:
         import torch
 
         from ..device import pick_device
+        from ..plan import kind_of
         from ..registry import load, make
         from ..storage import storage_at
         from ..worker import Worker
@@ -101,12 +104,12 @@ class RemoteWorker:
                 f"the worker on {socket.gethostname()} does not see the run's folder {order.folder}; use a folder "
                 f"that all machines share (--out), or a place that all reach (--storage s3://…)"
             )
-        for kind, (name, _) in order.parts.items():
-            load(kind, name)  # first, so that what refers to a plugin's file finds it
-        parts: dict[Any, Any] = {kind: ray.get(reference) for kind, reference in order.objects.items()}
-        for kind, (name, options) in order.parts.items():
-            if kind not in parts:
-                parts[kind] = make(kind, name, options)
+        for role, (name, _) in order.parts.items():
+            load(kind_of(role), name)  # first, so that what refers to a plugin's file finds it
+        parts: dict[str, Any] = {role: ray.get(reference) for role, reference in order.objects.items()}
+        for role, (name, options) in order.parts.items():
+            if role not in parts:
+                parts[role] = make(kind_of(role), name, options)
         parts["space"] = parts["space"].constrained(order.constraints)
         torch.set_num_threads(order.threads)
         torch.backends.cudnn.deterministic = True
@@ -115,8 +118,9 @@ class RemoteWorker:
             torch.cuda.set_per_process_memory_fraction(order.gpus)
         storage = storage_at(order.storage or order.folder)
         worker = Worker(
-            parts["space"], parts["strategy"], parts["evaluator"], parts["task"], device, storage, self._name
-        )
+            parts["space"], parts["strategy"], parts["evaluator"], parts["task"], device, storage, self._name,
+            roles=parts, stages=order.stages,
+        )  # fmt: skip
         self._device = worker.device
         return LocalExecutor(worker, order.seconds, order.memory)
 

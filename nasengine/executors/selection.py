@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..device import pick_device
 from . import Executor
@@ -12,7 +11,6 @@ from . import Executor
 if TYPE_CHECKING:
     from ..config import Config
     from ..plan import Observer, Plan
-    from ..plugin import Plugin
 
 
 def on_ray(config: Config) -> bool:
@@ -20,15 +18,13 @@ def on_ray(config: Config) -> bool:
     return config.workers > 1 or config.ray is not None or config.dashboard
 
 
-def executor_for(
-    plan: Plan, plugins: Mapping[Any, Plugin], folder: Path, storage: str | None, observer: Observer
-) -> Executor:
+def executor_for(plan: Plan, folder: Path, storage: str | None, observer: Observer) -> Executor:
     """The executor, its workers on their way. Raises ConfigError where the machine has not what was asked for."""
     config = plan.config
     if on_ray(config):
         from .ray import RayExecutor
 
-        return RayExecutor(plan, plugins, folder, storage, observer)
+        return RayExecutor(plan, folder, storage, observer)
 
     import torch
 
@@ -39,5 +35,8 @@ def executor_for(
     torch.set_num_threads(config.threads or 1)
     torch.backends.cudnn.deterministic = True  # the same seed gives the same search on a GPU, too
     device = pick_device(config.device)
-    worker = Worker(plan.space, plan.strategy, plan.evaluator, plan.task, device, storage_at(storage or folder))
+    worker = Worker(
+        plan.space, plan.strategy, plan.evaluator, plan.task, device, storage_at(storage or folder),
+        roles=plan.roles, stages=len(plan.funnel),
+    )  # fmt: skip
     return LocalExecutor(worker, config.time_per_trial, config.memory_per_trial)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..plan import rank
+from ..evaluator import Fidelity
 from ..trial import Learn, Trial
 from ..wording import duration, is_fraction, metric
 
@@ -23,7 +24,7 @@ KINDS = ("space", "strategy", "evaluator", "task")
 def found(run: Run) -> Trial | None:
     """The final training of what was found, else the best trial so far; None where nothing was judged."""
     final = [trial for trial in run.all_trials if trial.purpose == "final" and trial.state == "done"]
-    ranked = final or rank(run.all_trials, run.objectives[0])
+    ranked = final or rank(run.all_trials, run.by_stage)
     return ranked[0] if ranked else None
 
 
@@ -32,7 +33,7 @@ def runners_up(run: Run, most: int = 3) -> list[Trial]:
     best = found(run)
     seen = {best.architecture} if best else set()
     others = []
-    for trial in rank(run.all_trials, run.objectives[0]):
+    for trial in rank(run.all_trials, run.by_stage):
         if trial.architecture not in seen and not isinstance(trial.request, Learn):
             seen.add(trial.architecture)
             others.append(trial)
@@ -89,10 +90,18 @@ def _text(value: Any) -> str:
 
 def costs(run: Run) -> list[dict[str, Any]]:
     """The trials by what they were for: how many ended in which state, and their seconds, all workers together."""
-    names = {"search": "judging candidates", "final": "final training", "baseline": "random architectures"}
+    names = {
+        "search": "judging candidates",
+        "preparation": "learning what they are judged by",
+        "final": "final training",
+        "baseline": "random architectures",
+    }
     rows: dict[str, dict[str, Any]] = {}
     for trial in run.all_trials:
         name = "learning in the supernet" if isinstance(trial.request, Learn) else names[trial.purpose]
+        if trial.purpose == "search" and run.config.funnel:
+            stage = run.config.funnel[trial.stage].evaluator
+            name = f"{name}, stage {trial.stage + 1} ({stage.name})"
         row = rows.setdefault(name, {"what": name, "states": {}, "trials": 0, "same": 0, "seconds": 0.0})
         row["states"][trial.state] = row["states"].get(trial.state, 0) + 1
         row["trials"] += 1
@@ -140,8 +149,8 @@ def _numbers(numbers: Sequence[int]) -> str:
 
 def table(run: Run) -> dict[str, Any]:
     """The best trials with their metrics: header, rows, and how many trials there are in all."""
-    trials = rank(run.all_trials, run.objectives[0])
-    last = [trial for trial in run.all_trials if trial.purpose != "search" and trial.state == "done"]
+    trials = rank(run.all_trials, run.by_stage)
+    last = [trial for trial in run.all_trials if trial.purpose in ("final", "baseline") and trial.state == "done"]
     names = [objective.metric for objective in run.objectives]
     extra = [f"test_{names[0]}", "parameters", "epochs"]
     names += [name for name in extra if name not in names and any(name in t.metrics for t in [*trials, *last])]
@@ -172,8 +181,13 @@ def command(config: Config) -> str | None:
         value = getattr(config, name)
         if value == getattr(defaults, name) or value is None:
             continue
+        if config.funnel and name in ("evaluator", "trials"):  # which the funnel says
+            continue
         flag = "--objective" if name == "objectives" else f"--{name.replace('_', '-')}"
-        if name in KINDS:
+        flag = {"--stoppers": "--stopper", "--constraints": "--constraint"}.get(flag, flag)
+        if name == "funnel":
+            words += [flag, ",".join(map(str, value))]
+        elif name in (*KINDS, "proxy"):
             text = _choice(value.name, value.options)
             if text is None:
                 return None
@@ -182,9 +196,8 @@ def command(config: Config) -> str | None:
             words.append(flag if value else f"--no-{flag[2:]}")
         elif isinstance(value, tuple):
             words += [word for item in value for word in (flag, str(item))]
-        elif hasattr(value, "to_dict"):
-            fields = {key: n for key, n in value.to_dict().items() if n not in (None, 1.0)}
-            words += [flag, ",".join(f"{key}={n}" for key, n in fields.items())]
+        elif isinstance(value, Fidelity):
+            words += [flag, ",".join(f"{key}={n}" for key, n in value.reductions.items())]
         else:
             words += [flag, str(value)]
     return shareable(shlex.join(words))

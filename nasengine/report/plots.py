@@ -56,7 +56,7 @@ def best_so_far(run: Run, over: Literal["trials", "seconds"] = "trials") -> Figu
     objective = run.objectives[0]
     scored: list[tuple[float, float, Any]] = []
     for position, trial in enumerate(searched(run), 1):
-        standing = standing_of(trial, objective)
+        standing = standing_of(trial, run.by_stage)
         if standing is not None:
             when = float(position) if over == "trials" else run.told_at[trial.number]
             scored.append((when, _shown(objective, trial), standing))
@@ -88,7 +88,7 @@ def curves(run: Run, most: int = 5) -> Figure:
         return _learning(run, learnt[:most])
     metric = run.objectives[0].metric
     final = [trial for trial in run.all_trials if trial.purpose == "final"]
-    chosen = [t for t in [*final, *rank(run.all_trials, run.objectives[0])] if len(_points(t, metric)) > 1][:most]
+    chosen = [t for t in [*final, *rank(run.all_trials, run.by_stage)] if len(_points(t, metric)) > 1][:most]
     if not chosen:
         raise RunError(f"the run {run.folder} has no learning curve: no trial reported its {metric} by epoch")
     made = figure()
@@ -219,7 +219,7 @@ def states(run: Run) -> Figure:
 
 def searched(run: Run) -> list[Trial]:
     """The search's own evaluations, in order."""
-    return [t for t in run.all_trials if t.purpose == "search" and isinstance(t.request, Evaluate)]
+    return [t for t in run.all_trials if t.purpose == "search" and isinstance(t.request, Evaluate) and t.stage == 0]
 
 
 def thinned(count: int, keep: Collection[int] = (), most: int = POINTS) -> list[int]:

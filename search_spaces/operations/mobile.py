@@ -58,6 +58,10 @@ class InvertedResidual(nn.Module):
         )
         self.residual = residual
 
+    def paths(self) -> list[nn.Module]:
+        """What drop path may leave out: all but the shortcut, where there is one."""
+        return [self.project] if self.residual else []
+
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.project(self.attention(self.depthwise(self.expand(x))))
         return x + y if self.residual else y
