@@ -8,6 +8,7 @@ import sys
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -191,6 +192,42 @@ def test_strategies_are_compared_on_a_benchmarks_table(script: str, table: str, 
     table_printed = markdown_table(output)
     assert [row["strategy"] for row in table_printed] == ["random", "local_search"]
     assert {row["seeds"] for row in table_printed} == {"2"}
+
+
+@pytest.mark.slow
+def test_zero_cost_proxies_are_held_against_a_benchmarks_accuracies_and_gone_on_with(tmp_path: Path) -> None:
+    table = DATA / "nas_bench_201.csv.gz"
+    if not table.is_file():
+        pytest.skip(f"needs the benchmark's table, {table}")
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images, labels=np.arange(60) % 4)
+    asked = [
+        "--table",
+        str(table),
+        "--path",
+        str(tmp_path / "images.npz"),
+        "--out",
+        str(tmp_path / "out"),
+        "--markdown",
+    ]
+    output = printed("zero_cost", *asked)
+    assert says_how_it_was_measured(output)
+    rows = markdown_table(output)
+    assert len(rows) == 12
+    assert {"flops", "parameters", "synflow", "vote: synflow + jacob_cov + snip"} <= {row["proxy"] for row in rows}
+    for row in rows:
+        value, low, high = numbers(row["Spearman"])
+        assert -1 <= low <= value <= high <= 1
+        assert positive(row["ms a cell"])
+    assert [row["published, CIFAR-10"] for row in rows if row["proxy"] == "synflow"] == ["0.737"]
+
+    (kept,) = (tmp_path / "out").iterdir()
+    lines = kept.read_text().splitlines(keepends=True)
+    kept.write_text("".join([*lines[:5], lines[5][:30]]))  # ended while it wrote
+    again = markdown_table(printed("zero_cost", *asked))
+    assert kept.read_text().splitlines(keepends=True)[:5] == lines[:5]
+    assert {row["proxy"]: row["Spearman"] for row in again} == {row["proxy"]: row["Spearman"] for row in rows}
 
 
 def test_a_benchmark_whose_table_is_missing_is_skipped_in_a_sentence(tmp_path: Path) -> None:
