@@ -17,7 +17,7 @@ from .errors import (
     SpaceError,
     TrainingDiverged,
 )
-from .evaluator import Evaluator, Fidelity, Metrics
+from .evaluator import Evaluator, Fidelity, ForeseeingEvaluator, Metrics
 from .reference import Shapes, build, reference, references
 from .session import resume, search, train
 from .space import Chooser, SearchSpace
@@ -62,6 +62,7 @@ _LATER = {
 __all__ = [
     "Architecture", "ArchitectureError", "Batch", "Chooser", "Compared", "Comparison", "ConfigError", "Context",
     "DataError", "Decision", "Depth", "Derivation", "Domain", "Evaluate", "Evaluator", "ExportError", "Fidelity",
+    "ForeseeingEvaluator",
     "Gate", "Learn", "Metrics", "NasError", "Objective", "Observer", "One", "OneShotStrategy", "Pick", "PluginError",
     "Recipe", "Request", "Run", "RunError", "RunFailed", "SearchSpace", "Several", "Shapes", "SpaceError", "Split",
     "Stopper", "Strategy", "Supernet", "Task", "TrainingDiverged", "Trial", "build", "compare", "conv2d", "cost_of",

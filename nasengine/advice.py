@@ -14,7 +14,7 @@ from .errors import NasError, RunFailed, one_line
 from .evaluator import ForeseeingEvaluator, Metrics
 from .plan import Plan, Stage
 from .plugin import Plugin
-from .trial import Evaluate, Report, Trial
+from .trial import Evaluate, Report, Request, Trial
 
 
 class Advice:
@@ -36,8 +36,10 @@ class Advice:
         """What a trial that goes on has reported before."""
         self._curves[number] = list(curve)
 
-    def stop(self, request: Evaluate, report: Report) -> str | None:
+    def stop(self, request: Request, report: Report) -> str | None:
         """Why the trial is to end with this epoch; None where it is to go on."""
+        if not isinstance(request, Evaluate) or request.purpose != "search":
+            return None
         stoppers = self._stage(request).stoppers
         if not stoppers:
             return None
@@ -50,8 +52,10 @@ class Advice:
                 return f"stopped by {stopper.known_as}: {why}"
         return None
 
-    def foresee(self, request: Evaluate) -> Metrics | None:
+    def foresee(self, request: Request) -> Metrics | None:
         """What the evaluator knows without a worker."""
+        if not isinstance(request, Evaluate) or request.purpose != "search":
+            return None
         evaluator = self._stage(request).evaluator
         if not isinstance(evaluator, ForeseeingEvaluator):
             return None

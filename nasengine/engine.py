@@ -71,6 +71,7 @@ class Engine:
         self._waiting: deque[int] = deque()
         self._running: set[int] = set()
         self._losses: dict[int, int] = {}
+        self._begun: set[int] = set()
         self._cut: dict[int, str] = {}
         self._staged: Counter[int] = Counter()
         self._taught: dict[int, Trial | None] = {}
@@ -149,6 +150,10 @@ class Engine:
 
     def _hand_out(self, number: int) -> None:
         request, attempt = self._open[number], self._losses.get(number, 0) + 1
+        foreseen = None if number in self._begun else self._advice.foresee(request)
+        if foreseen is not None:
+            self._tell(self._trial(Outcome(number, "done", foreseen, worker="foreseen"), "done", None))
+            return
         worker = self.executor.submit(number, request, trial_seed(self.plan.config.seed, number))
         self._running.add(number)
         self.ledger.start(Start(number, worker, time.time(), attempt))
@@ -233,8 +238,6 @@ class Engine:
             self._tell_same(number, self.ledger.event(event))
         elif network in self._networks:
             self._twins.setdefault(self._networks[network], []).append(number)
-        elif (foreseen := self._advice.foresee(request)) is not None:
-            self._tell(self._trial(Outcome(number, "done", foreseen, worker="foreseen"), "done", None))
         else:
             self._networks[network] = number
             self._waiting.append(number)
@@ -261,8 +264,7 @@ class Engine:
         request = self._open[report.number]
         if request.purpose == "search" and self._late():
             return "stopped by the run's time limit"
-        searched = isinstance(request, Evaluate) and request.purpose == "search"
-        return self._advice.stop(request, report) if searched else None  # type: ignore[arg-type]
+        return self._advice.stop(request, report)
 
     def _lose(self, lost: Lost) -> None:
         """A worker is gone: its request runs again, at most `retries` times."""
@@ -400,6 +402,8 @@ class Engine:
         self.standing.check()
         for number in list(self._open):
             self._advice.remember(number, [metrics for _, metrics in self.ledger.reports(number)])
+            if self.ledger.start_of(number) is not None:
+                self._begun.add(number)
             self._place(number)
 
     def _replay_ask(self, event: Event) -> None:
