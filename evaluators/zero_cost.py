@@ -32,8 +32,8 @@ BATCH_SEED = REFERENCE_SEED = 0
 class ZeroCost(Evaluator):
     """Scores each candidate untrained, on a batch of the training data: a second or less instead of a training.
 
-    Always held against `parameters` and `flops`, which it reports too: a proxy that ranks no better is worth nothing.
-    What the search finds is trained in the end.
+    Hold it against `parameters` and `flops`, which are reported too: a proxy that ranks no better than these is worth
+    nothing. What the search finds is trained in the end.
 
     Options:
         proxy: synflow, naswot, jacob_cov, grad_norm, snip, grasp, fisher, zico, plain, parameters or flops; or

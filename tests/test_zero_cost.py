@@ -224,6 +224,13 @@ def test_fisher_is_what_scaling_a_channel_of_an_image_does_to_the_loss() -> None
     assert score("fisher", model, given) == pytest.approx(expected, rel=1e-6)
 
 
+def test_fisher_sees_what_a_layer_gave_before_others_wrote_into_it() -> None:
+    torch.manual_seed(0)
+    layer, last = nn.Linear(16, 3).double(), nn.Linear(3, 2).double()
+    apart, inplace = (nn.Sequential(nn.Flatten(), layer, nn.SiLU(inplace), last) for inplace in (False, True))
+    assert score("fisher", inplace, batches()) == score("fisher", apart, batches())
+
+
 def test_zico_is_a_loop_over_weights_and_batches() -> None:
     model, given = network(), batches(3)
     found = [torch.autograd.grad(loss_of(model, b), [model[index].weight for index in LAYERS]) for b in given]
@@ -300,7 +307,7 @@ def test_naswot_counts_the_units_in_which_two_images_agree() -> None:
 def test_the_kernel_is_the_number_of_units_less_the_hamming_distance() -> None:
     generator = torch.Generator().manual_seed(0)
     layers = [torch.randn(6, 3, 4, 4, generator=generator), torch.randn(6, 10, generator=generator)]
-    layers[1][:, 0] = 0  # not on
+    layers[1][:, 0] = torch.tensor([0.0, 0.0, -0.0, -1.0, 1.0, 1.0])  # zero is not on
     agreements = Agreements(6)
     with agreements:
         torch.relu(layers[0].to(memory_format=torch.channels_last))
@@ -362,8 +369,10 @@ def test_jacob_cov_is_of_the_eigenvalues_of_the_correlations_of_the_images_gradi
 @pytest.mark.parametrize("name", PROXIES)
 def test_a_proxy_leaves_the_model_as_it_was(name: str) -> None:
     model, before = network().train(), {key: value.clone() for key, value in network().state_dict().items()}
-    first = score(name, model, batches(2))
-    assert score(name, model, batches(2)) == first
+    subject = Subject(model, TinyTask(), batches(2))
+    first = PROXIES[name](subject)
+    assert not any(module._forward_hooks for module in subject.model.modules())
+    assert [PROXIES[name](subject), score(name, model, batches(2))] == [first, first]
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert all(module.training and not module._forward_hooks for module in model.modules())
