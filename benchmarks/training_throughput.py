@@ -3,6 +3,8 @@
 Both rows of a comparison run the same loop (`Task.fit`) on the same network, from the same initial weights, with the
 same recipe and the same number of threads; only where the training batches come from differs. The loader has its best
 case: its dataset is standardised beforehand, its workers are started before the clock and are kept.
+
+With --plain: whole candidates an hour, against the plain loop of `plain_training.py`.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import plain_training
 import torch
 from report import by_turns, cores, machine, mean, parser, print_head, print_table, ratios, spread, versions
 from torch import Tensor
@@ -117,7 +121,12 @@ def main() -> None:
     options = parser(__doc__, repetitions=7)
     options.add_argument("--epochs", type=int, default=5, help="of a training (default: %(default)s)")
     options.add_argument("--threads", type=int, default=cores(), help="compared with one (default: %(default)s)")
+    options.add_argument("--plain", action="store_true", help="candidates an hour, against a loop written by hand")
+    options.add_argument("--path", type=Path, help="with --plain: a folder with CIFAR-10's binary files")
     given = options.parse_args()
+    if given.plain:
+        plain_training.compare(given)
+        return
     repetitions, epochs = (1, 1) if given.quick else (given.repetitions, given.epochs)
     thread_counts = [1] if given.quick else sorted({1, given.threads})
     tasks = {

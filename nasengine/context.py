@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .architecture import Architecture
+from .device import keep_freed_memory
 from .inheritance import take_over
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Context:
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
             torch.cuda.manual_seed_all(seed)
+        else:
+            keep_freed_memory()
 
     def model(self, architecture: Architecture) -> nn.Module:
         """The architecture as a module on the device: initialised from the trial's seed, then given what is inherited,
