@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
 
+    from .calibration import Agreement
     from .plugin import Plugin
     from .report.importance import Importance
     from .space import SearchSpace
@@ -161,8 +162,9 @@ class Run:
 
     def front(self) -> list[Trial]:
         """The search's trials that no other beats in every objective (the Pareto front), by the first objective; of a
-        funnel's, those of its last stage."""
+        funnel's, those of its last stage. What was only foreseen does not count."""
         searched = [t for t in self.all_trials if t.purpose == "search" and isinstance(t.request, Evaluate)]
+        searched = [trial for trial in searched if "predicted" not in trial.metrics]
         last = max((trial.stage for trial in searched), default=0)
         objectives = self.stages[last]
         found = fronts([trial for trial in searched if trial.stage == last], objectives)
@@ -300,6 +302,18 @@ class Run:
 
         return curves(self)
 
+    def calibration(self) -> list[Agreement]:
+        """How well the cheap judgements of the run's funnel agree with the dear ones; empty without a funnel."""
+        from .calibration import calibration
+
+        return calibration(self) if len(self.stages) > 1 else []
+
+    def plot_calibration(self) -> Figure:
+        """The cheap judgements of the run's funnel against the dear ones, a panel each."""
+        from .report.calibrated import picture
+
+        return picture(self.calibration(), str(self.folder))
+
     def plot_front(self) -> Figure:
         """The Pareto front, where there are several objectives."""
         from .report.plots import front
@@ -325,6 +339,8 @@ class Run:
 
     def summary(self) -> dict[str, Any]:
         """What the run found, as JSON values."""
+        from .calibration import as_json
+
         judged = any(trial.purpose == "final" and trial.state == "done" for trial in self.all_trials)
         best = self.best if judged or rank(self.all_trials, self.by_stage) else None
         architecture: Architecture | None = best.architecture if best else None
@@ -352,4 +368,5 @@ class Run:
             }
             if comparison
             else None,
+            **({"calibration": as_json(self.calibration())} if len(self.stages) > 1 else {}),
         }

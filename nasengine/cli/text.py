@@ -67,6 +67,7 @@ def result(run: Run) -> str:
         for trial in run.front():
             values = ", ".join(f"{o.metric} {metric(o.metric, trial.metrics[o.metric])}" for o in run.objectives)
             lines.append(f"  trial {trial.number}: {values}")
+    lines += funnelled(run)
     lines += ["", *ended(run), f"The run took {duration(run.seconds)} and is in {run.folder}"]
     commands = {
         f"nas show {run.folder}": "what was tried",
@@ -76,6 +77,26 @@ def result(run: Run) -> str:
     width = max(map(len, commands)) + 3
     lines += ["Next:", *(f"  {command:<{width}}{what}" for command, what in commands.items())]
     return "\n".join(lines)
+
+
+def funnelled(run: Run) -> list[str]:
+    """What each stage of the funnel judged and took, and what it is worth."""
+    if len(run.stages) < 2:
+        return []
+    from ..calibration import table as worth
+    from ..report.compared import text
+    from ..report.facts import stages
+
+    lines = ["", "The funnel:", *_indented(text(stages(run)))]
+    agreements = run.calibration()
+    if not agreements:
+        return [*lines, "  Too few were judged at two stages to say what the cheap judgements are worth."]
+    lines += ["", "What the stages are worth: rank correlation with later ones, among those that these judged too"]
+    return [*lines, *_indented(text(worth(agreements)))]
+
+
+def _indented(text: str) -> list[str]:
+    return [f"  {line}" for line in text.splitlines()]
 
 
 def ended(run: Run) -> list[str]:

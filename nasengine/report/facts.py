@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..plan import rank
 from ..evaluator import Fidelity
+from ..plan import rank
 from ..trial import Learn, Trial
 from ..wording import duration, is_fraction, metric
 
@@ -113,6 +114,23 @@ def costs(run: Run) -> list[dict[str, Any]]:
         row["states"] = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in row["states"].items())
         row["duration"] = duration(row["seconds"])
     return list(rows.values())
+
+
+def stages(run: Run) -> list[list[str]]:
+    """The funnel: of each stage by whom, how many it judged and how they ended, and what that took; headings first."""
+    rows = [["stage", "judged by", "candidates", "ended", "best", "time"]]
+    for number, given in enumerate(run.config.funnel):
+        here = [t for t in run.all_trials if t.stage == number and t.purpose in ("search", "preparation")]
+        judged = [trial for trial in here if trial.purpose == "search"]
+        states = Counter(trial.state.replace("_", " ") for trial in judged)
+        objective = run.by_stage[number]
+        usable = [trial for trial in judged if objective.score(trial) is not None]
+        best = max(usable, key=lambda trial: objective.score(trial) or 0.0, default=None)
+        shown = f"{objective.metric} {metric(objective.metric, best.metrics[objective.metric])}" if best else ""
+        spent = duration(sum(trial.seconds for trial in here if trial.same_as is None))
+        ended = ", ".join(f"{count:,} {state}" for state, count in states.items())
+        rows.append([str(number + 1), str(given.evaluator), f"{len(judged):,}", ended, shown, spent])
+    return rows
 
 
 def by_state(run: Run) -> list[tuple[str, int, str]]:

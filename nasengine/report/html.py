@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..calibration import table as worth_table
 from ..errors import NasError, RunError
 from ..wording import duration, figures, gain, judged_on
 from . import facts, plots
@@ -65,6 +66,11 @@ def page(run: Run) -> str:
         front_rows=[_values(run, trial) for trial in run.front()] if several else [],
         importance=_figure(lambda: plots.importance(run, weighed), "Importance of the decisions"),
         weighed=weighed,
+        funnel=facts.stages(run) if len(run.stages) > 1 else [],
+        worth=worth_table(run.calibration()),
+        calibration=_figure(run.plot_calibration, "Cheap judgements against dear ones")
+        if len(run.stages) > 1
+        else None,
         against=_figure(lambda: plots.against_random(run), "The architecture found and random ones"),
         comparison=comparison,
         states=_figure(lambda: plots.states(run), "Trials by state"),

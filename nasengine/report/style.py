@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..wording import is_fraction
+from ..wording import is_fraction, unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,10 +102,9 @@ def thousands(axes: Axes) -> None:
 
 
 def with_unit(metric: str) -> str:
-    """`test accuracy (%)`, `parameters`, `latency (s)`."""
-    name = metric.replace("_", " ")
-    unit = "%" if is_fraction(metric) else {"latency": "s", "seconds": "s"}.get(metric)
-    return f"{name} ({unit})" if unit else name
+    """`test accuracy (%)`, `parameters`, `latency (ms)`."""
+    name, its = metric.replace("_", " "), "%" if is_fraction(metric) else unit(metric)
+    return f"{name} ({its})" if its else name
 
 
 def shortened(name: str) -> str:
