@@ -32,8 +32,9 @@ if _TYPE_CHECKING:
     from .comparing import Compared, compare
     from .context import Context
     from .cost import cost_of
+    from .paths import batch_statistics, fair_paths, recalibrate, train_paths
     from .plan import Observer
-    from .registry import strategy_named
+    from .registry import evaluator_named, strategy_named
     from .run import Comparison, Run
     from .supernet import Depth, Gate, One, Several, Supernet, inherit
     from .widths import conv2d, join, mask_channels
@@ -49,24 +50,29 @@ _LATER = {
     "Run": "run",
     "Several": "supernet",
     "Supernet": "supernet",
+    "batch_statistics": "paths",
     "compare": "comparing",
     "conv2d": "widths",
     "cost_of": "cost",
+    "evaluator_named": "registry",
+    "fair_paths": "paths",
     "inherit": "supernet",
     "join": "widths",
     "mask_channels": "widths",
+    "recalibrate": "paths",
     "strategy_named": "registry",
+    "train_paths": "paths",
 }
 """Names whose modules import torch or pydantic: fetched when first used, so that `import nasengine` stays light."""
 
 __all__ = [
     "Architecture", "ArchitectureError", "Batch", "Chooser", "Compared", "Comparison", "ConfigError", "Context",
     "DataError", "Decision", "Depth", "Derivation", "Domain", "Evaluate", "Evaluator", "ExportError", "Fidelity",
-    "ForeseeingEvaluator",
-    "Gate", "Learn", "Metrics", "NasError", "Objective", "Observer", "One", "OneShotStrategy", "Pick", "PluginError",
-    "Recipe", "Request", "Run", "RunError", "RunFailed", "SearchSpace", "Several", "Shapes", "SpaceError", "Split",
-    "Stopper", "Strategy", "Supernet", "Task", "TrainingDiverged", "Trial", "build", "compare", "conv2d", "cost_of",
-    "inherit", "join", "mask_channels", "reference", "references", "resume", "search", "strategy_named", "train",
+    "ForeseeingEvaluator", "Gate", "Learn", "Metrics", "NasError", "Objective", "Observer", "One", "OneShotStrategy",
+    "Pick", "PluginError", "Recipe", "Request", "Run", "RunError", "RunFailed", "SearchSpace", "Several", "Shapes",
+    "SpaceError", "Split", "Stopper", "Strategy", "Supernet", "Task", "TrainingDiverged", "Trial", "batch_statistics",
+    "build", "compare", "conv2d", "cost_of", "evaluator_named", "fair_paths", "inherit", "join", "mask_channels",
+    "recalibrate", "reference", "references", "resume", "search", "strategy_named", "train", "train_paths",
 ]  # fmt: skip
 
 

@@ -30,7 +30,7 @@ class Advice:
                     stopper.start(stage.objectives, rng(100 * index + place + 50), plan.full_epochs)
             if isinstance(stage.evaluator, ForeseeingEvaluator):
                 with _blaming("evaluator", stage.evaluator):
-                    stage.evaluator.start(plan.domain, rng(100 * index + 49), stage.objectives[0])
+                    stage.evaluator.start(plan.domain, rng(100 * index + 49), stage.objectives)
 
     def remember(self, number: int, curve: Sequence[Metrics]) -> None:
         """What a trial that goes on has reported before."""
@@ -64,13 +64,14 @@ class Advice:
         return None if foreseen is None else {**foreseen, "predicted": 1.0}
 
     def tell(self, trial: Trial) -> None:
-        """A trial of the search has ended. Where another's result was taken, or one was foreseen, that is no news."""
+        """A trial of the search has ended. Where another's result was taken, that is no news; where it was foreseen, it
+        is none to the stoppers."""
         self._curves.pop(trial.number, None)
         request = trial.request
-        if not isinstance(request, Evaluate) or trial.same_as is not None or "predicted" in trial.metrics:
+        if not isinstance(request, Evaluate) or trial.same_as is not None:
             return
         stage = self._stage(request)
-        for stopper in stage.stoppers:
+        for stopper in stage.stoppers if "predicted" not in trial.metrics else ():
             with _blaming("stopper", stopper):
                 stopper.tell(trial)
         if isinstance(stage.evaluator, ForeseeingEvaluator):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .errors import ConfigError, SpaceError
 from .plugin import Plugin
@@ -75,18 +75,24 @@ FULL = Fidelity()
 class Evaluator(Plugin, ABC):
     """Judges one architecture."""
 
-    simulates: ClassVar[bool] = False
+    simulates: bool = False
     """Whether its metrics have `simulated_seconds`: what the judgement would take if it were not looked up. With
     `--clock simulated` the run's time limit counts these."""
-    provisional: ClassVar[bool] = False
+    provisional: bool = False
     """Whether its judgement only foretells what training would say. What such a search finds is trained in the end by
     the evaluator `train`, as are the random architectures that it is compared with."""
-    needs: ClassVar[frozenset[Need]] = frozenset()
+    needs: frozenset[Need] = frozenset()
     """What it cannot do without: a space that has a `supernet`, a task that is a `classifier` of tensors."""
     objectives: tuple[str, ...] = ()
     """What a search by it is for, `synflow:max`, unless the user says it; empty: what the task says."""
     learns: bool = False
     """Whether it has to `learn` something before it judges its first candidate."""
+
+    @property
+    def own_epochs(self) -> int | None:
+        """For how many epochs it trains a candidate, where its options say so; here: the option `epochs`."""
+        epochs = self.settings.get("epochs")
+        return epochs if isinstance(epochs, int) else None
 
     @abstractmethod
     def evaluate(
@@ -130,11 +136,11 @@ class ForeseeingEvaluator(Evaluator):
 
     domain: Domain
     rng: np.random.Generator
-    target: Objective
+    targets: Sequence[Objective]
 
-    def start(self, domain: Domain, rng: np.random.Generator, target: Objective) -> None:
-        """Called once, before the first request. target: the objective that is foreseen."""
-        self.domain, self.rng, self.target = domain, rng, target
+    def start(self, domain: Domain, rng: np.random.Generator, targets: Sequence[Objective]) -> None:
+        """Called once, before the first request. targets: the objectives that are foreseen, one or more."""
+        self.domain, self.rng, self.targets = domain, rng, targets
         self.prepare()
 
     def prepare(self) -> None:
@@ -142,7 +148,7 @@ class ForeseeingEvaluator(Evaluator):
 
     @abstractmethod
     def tell(self, trial: Trial) -> None:
-        """What a truly evaluated candidate came to."""
+        """What a candidate came to; one that was foreseen has `predicted` among its metrics."""
 
     @abstractmethod
     def foresee(self, architecture: Architecture, fidelity: Fidelity) -> Metrics | None:

@@ -68,8 +68,7 @@ class Plan:
     @property
     def full_epochs(self) -> int:
         """How many epochs a full evaluation takes: by the fidelity, the evaluator's option, or the task's recipe."""
-        option = self.evaluator.settings.get("epochs")
-        return self.config.fidelity.epochs or (option if isinstance(option, int) else 0) or self.task.recipe.epochs
+        return self.config.fidelity.epochs or self.evaluator.own_epochs or self.task.recipe.epochs
 
     def final(self, architecture: Architecture) -> Architecture:
         """The architecture as it is trained in the end."""

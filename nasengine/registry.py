@@ -23,6 +23,7 @@ from .errors import ConfigError, NasError, PluginError, near_miss, one_line
 from .plugin import Plugin, is_json
 
 if TYPE_CHECKING:
+    from .evaluator import Evaluator
     from .strategy import Strategy
 
 Kind: TypeAlias = Literal["space", "strategy", "evaluator", "task", "stopper"]
@@ -150,11 +151,19 @@ def make(kind: Kind, name: str, options: Mapping[str, Any]) -> Plugin:
 def strategy_named(given: str | Mapping[str, Any]) -> Strategy:
     """A strategy for another one to work with, as a configuration names it: `random`, `evolution:population=20`, or
     `{evolution: {population: 20}}`. Raises PluginError or ConfigError."""
+    return _named("strategy", given)  # type: ignore[return-value]
+
+
+def evaluator_named(given: str | Mapping[str, Any]) -> Evaluator:
+    """An evaluator for another one to work with, likewise."""
+    return _named("evaluator", given)  # type: ignore[return-value]
+
+
+def _named(kind: Kind, given: str | Mapping[str, Any]) -> Plugin:
     choices = [split(given)] if isinstance(given, str) else list(given.items())
     if len(choices) != 1 or not isinstance(choices[0][1], Mapping):
-        raise ConfigError(f"{given!r:.80} is no strategy; expected its name, or its name and a mapping of its options")
-    made: Any = make("strategy", *choices[0])
-    return made  # type: ignore[no-any-return]
+        raise ConfigError(f"{given!r:.80} is no {kind}; expected its name, or its name and a mapping of its options")
+    return make(kind, *choices[0])
 
 
 def options_of(cls: type[Plugin]) -> dict[str, inspect.Parameter]:

@@ -77,6 +77,7 @@ class Standing:
         judged = self._distinct(self._judged.get(stage, []))
         if len(objectives) > 1:
             judged = [trial for front in fronts(judged, objectives) for trial in front]
+            judged.sort(key=lambda trial: "predicted" in trial.metrics)  # what was only foreseen comes last
         return [trial.architecture for trial in judged[:count] if trial.architecture is not None]
 
     def candidates(self) -> list[Architecture]:

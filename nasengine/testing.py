@@ -27,6 +27,7 @@ from .context import Context
 from .domain import Domain
 from .errors import SpaceError
 from .evaluator import Evaluator, Fidelity, Metrics
+from .models import weights
 from .space import Chooser, SearchSpace
 from .strategy import Derivation, OneShotStrategy, Strategy
 from .supernet import inherit
@@ -351,13 +352,20 @@ class EvaluatorContract:
     def space(self) -> SearchSpace:
         return TinySpace()
 
+    def learnt(self, evaluator: Evaluator) -> Mapping[str, Tensor]:
+        """The weights of what it has to learn before its first candidate."""
+        context = Context(self.space(), self.task(), CPU, seed=1)
+        check(list(evaluator.learn(context)) and context.saved is not None, "learn() yields or saves nothing")
+        return weights(context.saved)  # type: ignore[arg-type]
+
     def judge(self, checkpoint: dict[str, Any] | None = None) -> tuple[list[Metrics], Metrics, dict[str, Any] | None]:
         """The curve, the judgement, and a checkpoint after the first epoch."""
         space, task = self.space(), self.task()
         task.to(CPU)
-        architecture = space.domain(task).sample(np.random.default_rng(0))
-        context = Context(space, task, CPU, seed=0, checkpoint=checkpoint)
-        judged = self.make().evaluate(architecture, Fidelity(), context)
+        architecture, evaluator = space.domain(task).sample(np.random.default_rng(0)), self.make()
+        learnt = self.learnt(evaluator) if evaluator.learns else None
+        context = Context(space, task, CPU, seed=0, checkpoint=checkpoint, learnt=learnt)
+        judged = evaluator.evaluate(architecture, Fidelity(), context)
         if isinstance(judged, Mapping):
             return [], judged, None
         curve: list[Metrics] = []

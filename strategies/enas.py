@@ -22,9 +22,9 @@ from nasengine import (
     Supernet,
     Task,
     TrainingDiverged,
+    batch_statistics,
 )  # fmt: skip
 
-from .paths import batch_statistics
 from .policy import ControllerPolicy
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
 import torch
-from torch import nn
 
-from nasengine import Architecture, Batch, Objective, Supernet, Task
+from nasengine import Architecture, Objective, Supernet, Task, recalibrate
 
 
 class Paths:
@@ -51,33 +49,3 @@ class Paths:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.scores = {name: (score, Architecture.from_json(path)) for name, (score, path) in state.items()}
-
-
-def normalisations(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-
-
-@contextmanager
-def batch_statistics(model: nn.Module) -> Iterator[Sequence[nn.modules.batchnorm._BatchNorm]]:
-    """Batch normalisation by each batch's own statistics, all else (dropout) as in evaluation, and no gradients."""
-    found = normalisations(model)
-    model.eval()
-    for module in found:
-        module.train()
-    with torch.no_grad():
-        yield found
-    model.eval()
-
-
-def recalibrate(model: nn.Module, task: Task, batches: Iterable[Batch]) -> None:
-    """Running statistics become the mean of those of the batches (section 3.4); without batches, they stay."""
-    momenta: list[float | None] = []
-    with batch_statistics(model) as found:
-        for number, batch in enumerate(batches):
-            for module in found if number == 0 else ():
-                module.reset_running_stats()
-                momenta.append(module.momentum)
-                module.momentum = None  # the mean of all batches, not a moving one
-            task.loss(model, batch)
-        for module, momentum in zip(found, momenta, strict=False):
-            module.momentum = momentum

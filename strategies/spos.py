@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import nn
 
 from nasengine import (
     Architecture,
@@ -25,6 +24,7 @@ from nasengine import (
     Supernet,
     Task,
     TrainingDiverged,
+    train_paths,
 )  # fmt: skip
 
 from .paths import Paths
@@ -96,7 +96,9 @@ class SPOS(OneShotStrategy):
         context.keep(supernet=supernet, step=step, falling=falling, paths=paths)
         for epoch in context.epochs(epochs + generations):
             if epoch < epochs:
-                loss = self._train(supernet, task, step, context)
+                batches = task.train_batches(self.batch_size, context.generator)
+                draw = lambda: [supernet.domain.sample(context.rng)]  # noqa: E731
+                loss = train_paths(supernet, task, batches, step, draw, self.gradient_clip)
                 falling.step()
                 if not math.isfinite(loss):
                     raise TrainingDiverged(f"the supernet's loss is {loss} in epoch {epoch + 1}")
@@ -107,21 +109,6 @@ class SPOS(OneShotStrategy):
                 paths.scores = {} if epoch == epochs else paths.scores
                 paths.judge(self._generation(supernet.domain, paths, size, context.rng))
                 yield Derivation(paths.best(1)[0], {"path_score": paths.score, "paths": float(len(paths.scores))})
-
-    def _train(self, supernet: Supernet, task: Task, step: torch.optim.Optimizer, context: Context) -> float:
-        """One epoch: for each batch a path, all equally likely, learns. Returns the mean loss."""
-        supernet.train()
-        losses = []
-        for batch in task.train_batches(self.batch_size, context.generator):
-            supernet.pick(supernet.domain.sample(context.rng))
-            loss = task.loss(supernet, batch)
-            step.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            if self.gradient_clip:
-                nn.utils.clip_grad_norm_(supernet.parameters(), self.gradient_clip)
-            step.step()
-            losses.append(loss.detach())
-        return float(torch.stack(losses).mean())
 
     def _generation(self, domain: Domain, paths: Paths, size: int, rng: np.random.Generator) -> list[Architecture]:
         """Algorithm 1: crossovers and mutants of the best so far, none of them judged before; at first random paths."""

@@ -28,7 +28,9 @@ from nasengine import (
     Supernet,
     Task,
     TrainingDiverged,
+    batch_statistics,
     inherit,
+    recalibrate,
 )
 from nasengine.checkpoint import read_checkpoint, write_checkpoint
 from nasengine.errors import Interrupted
@@ -37,7 +39,7 @@ from nasengine.search_spaces.cell import CellSpace
 from nasengine.search_spaces.chain import ChainSpace
 from nasengine.search_spaces.nasbench201 import NASBench201Space
 from nasengine.storage import Folder
-from nasengine.strategies.paths import Paths, batch_statistics, recalibrate
+from nasengine.strategies.paths import Paths
 from nasengine.strategies.spos import SPOS, mutant
 from nasengine.testing import StrategyContract, TinySpace, TinyTask
 
