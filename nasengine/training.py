@@ -103,10 +103,11 @@ class Auxiliary(nn.Module):
         device = next(model.parameters()).device
         with torch.no_grad():
             model.eval()(task.example().to(device))
-        if self.seen is None or self.seen.ndim != 4:
+        seen = self.seen
+        if seen is None or seen.ndim != 4:
             raise ConfigError(f"the module {place!r} gives no images for an auxiliary head to read; leave it out")
-        self.head = nn.Sequential(
-            nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Conv2d(self.seen.shape[1], 128, 1, bias=False), nn.BatchNorm2d(128),
+        self.head: nn.Module = nn.Sequential(
+            nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Conv2d(seen.shape[1], 128, 1, bias=False), nn.BatchNorm2d(128),
             nn.ReLU(), nn.Conv2d(128, 768, 2, bias=False), nn.BatchNorm2d(768), nn.ReLU(), nn.Flatten(),
             nn.Linear(768, task.classes),
         ).to(device)  # fmt: skip

@@ -30,7 +30,7 @@ def chosen(text: str, channels: int) -> tuple[str, ...]:
 
 
 def augmented(images: Tensor, names: tuple[str, ...], outside: Tensor, generator: torch.Generator) -> Tensor:
-    """The images, (N, C, H, W), cropped, flipped and cut out as named. outside: a pixel beyond an image, (1, C, 1, 1)."""
+    """The images, (N, C, H, W), cropped, flipped and cut out as named. outside: a pixel beyond them, (1, C, 1, 1)."""
     count, _, height, width = images.shape
     draws = torch.rand(5, count, generator=generator).to(images.device)
     if "crop" in names or "flip" in names:
@@ -65,7 +65,7 @@ def moved(
 
 
 def cut_out(images: Tensor, row: Tensor, column: Tensor, size: tuple[int, int]) -> Tensor:
-    """A rectangle of each image set to zero, from `size` // 2 pixels before its centre on; part of it may be outside."""
+    """A rectangle of each image set to zero, from `size` // 2 pixels before its centre on; part may be outside."""
 
     def covered(centre: Tensor, side: int, length: int) -> Tensor:
         first = centre[:, None] - length // 2
