@@ -14,7 +14,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ from .errors import SpaceError
 from .evaluator import Evaluator, Fidelity, Metrics
 from .models import weights
 from .space import Chooser, SearchSpace
+from .stopper import Stopper
 from .strategy import Derivation, OneShotStrategy, Strategy
 from .supernet import inherit
 from .task import Recipe, Split, Task
@@ -394,6 +395,61 @@ class EvaluatorContract:
         rest, resumed, _ = self.judge(checkpoint)
         check(rest == curve[1:], "the curve after a checkpoint differs")
         check(resumed == judgement, "the judgement after a checkpoint differs")
+
+
+class StopperContract:
+    """What every stopper promises. Write `make`."""
+
+    objectives: Sequence[Objective] = (Objective("accuracy"),)
+    epochs = 12
+
+    @abstractmethod
+    def make(self) -> Stopper:
+        """The stopper, at a small setting."""
+
+    def play(self, resumed: bool = False, trials: int = 10) -> list[str | None]:
+        """What it says of the epochs of made-up trials, one after the other, until it ends them. resumed: whether it is
+        told of the first half only, and of the next shown a curve that has begun."""
+        stopper, domain = self.make(), TinySpace().domain(TinyTask())
+        stopper.start(self.objectives, np.random.default_rng(0), self.epochs)
+        said: list[str | None] = []
+        for number in range(trials):
+            rng = np.random.default_rng(number)
+            request = Evaluate(domain.sample(rng))
+            heights = {objective.metric: rng.random() for objective in self.objectives}
+            curve: list[Metrics] = []
+            why = None
+            for epoch in range(1, self.epochs + 1):
+                noise = 0.01 * rng.standard_normal()
+                curve.append({name: height * (1 - 0.8 / epoch) + noise for name, height in heights.items()})
+                known = resumed and (number < trials // 2 or (number == trials // 2 and epoch < self.epochs // 2))
+                if known:  # what it said of it is read off the other game
+                    why = self._said[len(said)]
+                elif number % 4 != 3 or epoch < self.epochs:
+                    why = stopper.stop(number, request, tuple(curve), self.epochs)
+                said.append(why)
+                if why is not None:
+                    break
+            state: Any = "failed" if number % 4 == 3 and why is None else "pruned" if why else "done"
+            metrics = curve[-1] if state != "failed" else {}
+            stopper.tell(Trial(number, request, state, metrics, tuple(curve), error=why))
+        return said
+
+    def test_it_goes_on_or_says_why_not_the_same_each_time(self) -> None:
+        said = self._said = self.play()
+        check(all(why is None or (why.strip() and "\n" not in why) for why in said), "a reason is a line of text")
+        check(said == self.play(), "the same curves are judged otherwise the second time")
+        check(said == self.play(resumed=True), "after an interruption the same curves are judged otherwise")
+
+    def test_it_survives_trials_without_anything_to_look_at(self) -> None:
+        stopper, request = self.make(), Evaluate(TinySpace().domain(TinyTask()).complete({}))
+        stopper.start(self.objectives, np.random.default_rng(0), self.epochs)
+        for number, state in enumerate(("failed", "done", "pruned", "timed_out")):
+            curves: list[list[Metrics]] = [[{}], [{"accuracy": float("nan")}], [{}, {"other": 1.0}]]
+            for curve in curves:
+                stopper.stop(number, request, curve, None)
+            stopper.tell(Trial(number, request, state))  # type: ignore[arg-type]
+        stopper.tell(Trial(4, Learn(), "done"))
 
 
 class TaskContract:

@@ -147,7 +147,7 @@ def test_every_option_of_every_builtin_plugin_is_explained(nas: Nas) -> None:
 def test_list_names_the_plugins_by_kind(nas: Nas) -> None:
     code, out, _ = nas("list")
     assert code == 0
-    assert {line.split()[0] for line in out.splitlines()} == {"space", "strategy", "evaluator", "task"}
+    assert {line.split()[0] for line in out.splitlines()} == {"space", "strategy", "evaluator", "task", "stopper"}
     _, out, _ = nas("list", "strategies", "--json")
     assert {"darts", "evolution", "random"} <= {plugin["name"] for plugin in json.loads(out)}
 

@@ -104,7 +104,7 @@ def test_no_registered_plugin_is_without_a_contract_test() -> None:
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.ClassDef) and any("Contract" in ast.unparse(base) for base in node.bases):
                 made |= {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
-    kinds = ("space", "strategy", "evaluator", "task")
+    kinds = ("space", "strategy", "evaluator", "task", "stopper")
     registered = [p.target for kind in kinds for p in installed(kind) if p.distribution == "nasengine"]  # type: ignore[arg-type]
     assert len(registered) >= 14
     assert [target for target in registered if target.partition(":")[2] not in made] == []
