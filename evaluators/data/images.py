@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from nasengine import ConfigError
+
 
 @dataclass(frozen=True, slots=True)
 class Images:
@@ -33,6 +35,15 @@ class ImageSplits:
     test: Images
     names: tuple[str, ...]
     found: str
+
+    def first(self, classes: int) -> ImageSplits:
+        """Only the images of the first so many classes. Raises ConfigError where there are not so many."""
+        if not 2 <= classes <= len(self.names):
+            raise ConfigError(f"{classes} classes were asked for; expected 2 to the {len(self.names)} that there are")
+        train, valid, test = (part.take(np.flatnonzero(part.labels < classes)) for part in self.parts)
+        counts = f"{len(train):,} training, {len(valid):,} validation and {len(test):,} test images"
+        found = f"{self.found}; of these the first {classes} classes: {counts}"
+        return ImageSplits(train, valid, test, self.names[:classes], found)
 
     @property
     def parts(self) -> tuple[Images, Images, Images]:

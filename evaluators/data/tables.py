@@ -152,7 +152,7 @@ def nas_bench_graph(content: Mapping[str, NDArray[Any]], dataset: str) -> Table:
         "accuracy": content[f"{dataset}_valid"],
         "test_accuracy": content[f"{dataset}_test"],
         "parameters": content[f"{dataset}_params_m"] * 1e6,
-        "latency": content[f"{dataset}_latency_s"],
+        "latency": content[f"{dataset}_latency_s"] * 1000,
     }
     return table(architectures, {name: values.astype(np.float64) for name, values in columns.items()})
 
@@ -179,4 +179,4 @@ def nas_bench_graph_package(dataset: str = "") -> Table:
     keys = [key for _, key in known]
     names = {"valid_perf": "accuracy", "perf": "test_accuracy", "latency": "latency", "para": "parameters"}
     columns = {new: np.array([measured[key][old] for key in keys], np.float64) for old, new in names.items()}
-    return table(architectures, columns | {"parameters": columns["parameters"] * 1e6})
+    return table(architectures, columns | {"parameters": columns["parameters"] * 1e6, "latency": columns["latency"] * 1000})

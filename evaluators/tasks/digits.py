@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nasengine import Recipe
+from nasengine import ConfigError, Recipe
 
 from ..data.images import Images, ImageSplits, stratified
 from .classification import ImageClassification
@@ -21,13 +21,19 @@ class Digits(ImageClassification):
 
     Options:
         split_seed: which stratified split; the same one for every run unless you change it.
+        classes: how many of the digits, from 0 on: fewer make a simpler task, a proxy for the whole.
     """
 
-    classes = 10
     recipe = Recipe(epochs=15, batch_size=64, search_epochs=8)
 
-    def __init__(self, *, split_seed: int = 0) -> None:
-        self.split_seed = split_seed
+    def __init__(self, *, split_seed: int = 0, classes: int = 10) -> None:
+        if not 2 <= classes <= 10:
+            raise ConfigError(f"the task 'digits' has classes = {classes}; expected 2 to 10")
+        self.split_seed, self.kept = split_seed, classes
+
+    @property
+    def classes(self) -> int:  # type: ignore[override]
+        return self.kept
 
     @property
     def input_shape(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -41,7 +47,8 @@ class Digits(ImageClassification):
             f"scikit-learn's digits: {len(train):,} training, {len(valid):,} validation and {len(test):,} test images, "
             f"8×8 grey, 10 classes"
         )
-        return ImageSplits(train, valid, test, tuple("0123456789"), found)
+        whole = ImageSplits(train, valid, test, tuple("0123456789"), found)
+        return whole if self.kept == 10 else whole.first(self.kept)
 
 
 def _digits() -> Images:
