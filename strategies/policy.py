@@ -217,8 +217,8 @@ class ControllerPolicy(Policy):
         super().__init__(domain)
         self.temperature, self.constant = temperature, None
         if tanh_constant is not None:
-            operation = torch.tensor([[float(decision.kind == "one")] for decision in self.decisions])
-            self.constant = tanh_constant / operation_tanh_reduction ** operation.double()
+            operation = torch.tensor([decision.kind == "one" for decision in self.decisions], dtype=torch.float64)
+            self.constant = tanh_constant / operation_tanh_reduction ** operation.view(-1, 1)
         shape = (*self.missing.shape, hidden)
         self.start = nn.Parameter(torch.empty(hidden, dtype=torch.float64))
         self.embedding = nn.Parameter(torch.empty(shape, dtype=torch.float64))

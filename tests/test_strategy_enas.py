@@ -314,3 +314,12 @@ def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
 def test_on_digits_rewards_rise_while_the_weights_learn() -> None:
     derived, _ = learnt(ENAS(epochs=20), NASBench201Space(channels=8, cells=1), Digits())
     assert derived[-1].metrics["reward"] > 3 * derived[0].metrics["reward"]
+
+
+def test_a_space_of_one_architecture_is_survived() -> None:
+    class One(SearchSpace):
+        def build(self, choose: Chooser, task: Task) -> nn.Module:
+            return nn.Sequential(nn.Flatten(), choose.one("only", {"one": lambda: nn.Linear(16, 2)}))
+
+    derived, _ = learnt(ENAS(**SMALL), One(), TinyTask())
+    assert derived[-1].architecture.picks == {"only": "one"}
