@@ -253,3 +253,17 @@ def test_what_one_shot_strategies_derive_is_a_cell_each() -> None:
     cells = [row["cell derived"].replace("\\|", "|") for row in table]
     assert all(re.fullmatch(r"(\|\w+~0)\|\+(\|\w+~\d){2}\|\+(\|\w+~\d){3}\|", cell) for cell in cells)
     assert all(positive(row["eigenvalue"]) for row in table)
+
+
+@pytest.mark.slow
+def test_stoppers_are_compared_on_recorded_curves() -> None:
+    output = printed("stoppers", "--markdown", "--stoppers", "median", "hypervolume")
+    assert says_how_it_was_measured(output)
+    first, second = output.split("#### Calibration of the extrapolation")
+    table = markdown_table(first)
+    assert [row["stopper"] for row in table] == ["median", "hypervolume", "hypervolume"]
+    assert [row["objectives"] for row in table] == ["accuracy", "accuracy", "accuracy and parameters"]
+    assert all(fraction(row["training saved"].partition(" ")[0]) for row in table)
+    assert all(re.fullmatch(r"[012] of 2", row["best stopped"]) for row in table)
+    assert all(positive(row["ms each"]) for row in markdown_table(second))
+    assert all(fraction(row["held by the 90 % interval"]) for row in markdown_table(second))

@@ -73,7 +73,7 @@ def test_stretch_moves_sample_a_gaussian() -> None:
 
     def density(points: np.ndarray) -> np.ndarray:
         distance = points - mean
-        return -0.5 * np.einsum("ij,jk,ik->i", distance, precision, distance)
+        return np.array(-0.5 * np.einsum("ij,jk,ik->i", distance, precision, distance))
 
     walkers, kept = rng.standard_normal((100, 3)), []
     for step in range(2000):

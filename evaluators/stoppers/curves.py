@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from nasengine import ConfigError, Metrics, Objective
+from nasengine import ConfigError, Evaluate, Metrics, Objective, Trial
+
+
+def judged(trial: Trial) -> Evaluate | None:
+    """The request of a trial that is a result of its own; None where it judged nothing, or its network was known."""
+    return trial.request if isinstance(trial.request, Evaluate) and trial.same_as is None else None
 
 
 def watched(objectives: Sequence[Objective], name: str | None) -> Objective:

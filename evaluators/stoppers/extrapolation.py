@@ -14,7 +14,7 @@ import numpy as np
 
 from nasengine import ConfigError, Evaluate, Fidelity, Metrics, Objective, Stopper, Trial
 
-from .curves import epochs_text, values_of, watched
+from .curves import epochs_text, judged, values_of, watched
 from .posterior import Posterior
 
 
@@ -69,10 +69,9 @@ class Extrapolation(Stopper):
         self._best: dict[Fidelity, float] = {}
 
     def tell(self, trial: Trial) -> None:
-        score = self._watched.score(trial)
-        if score is not None and isinstance(trial.request, Evaluate):
-            fidelity = trial.request.fidelity
-            self._best[fidelity] = max(score, self._best.get(fidelity, score))
+        score, request = self._watched.score(trial), judged(trial)
+        if score is not None and request is not None:
+            self._best[request.fidelity] = max(score, self._best.get(request.fidelity, score))
 
     def stop(self, number: int, request: Evaluate, curve: Sequence[Metrics], epochs: int | None) -> str | None:
         count, end = len(curve), epochs or request.fidelity.epochs or self.full_epochs

@@ -9,7 +9,7 @@ import numpy as np
 
 from nasengine import ConfigError, Evaluate, Fidelity, Metrics, Stopper, Trial
 
-from .curves import epochs_text, values_of
+from .curves import epochs_text, judged, values_of
 
 
 class Hypervolume(Stopper):
@@ -47,12 +47,13 @@ class Hypervolume(Stopper):
 
     def tell(self, trial: Trial) -> None:
         scores = [objective.score(trial) for objective in self.objectives]
-        if not isinstance(trial.request, Evaluate) or trial.same_as is not None or None in scores:
+        request = judged(trial)
+        if request is None or None in scores:
             return
         result = [score for score in scores if score is not None]
-        self._results.setdefault(trial.request.fidelity, []).append(result)
+        self._results.setdefault(request.fidelity, []).append(result)
         if trial.state == "done" and trial.curve:
-            ends = self._ends.setdefault(trial.request.fidelity, [])
+            ends = self._ends.setdefault(request.fidelity, [])
             ends.append((np.array(result), self._best_so_far(trial.curve)))
 
     def stop(self, number: int, request: Evaluate, curve: Sequence[Metrics], epochs: int | None) -> str | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from nasengine import Evaluate, Fidelity, Metrics, Objective, Stopper, Trial
 
-from .curves import watched
+from .curves import judged, watched
 
 if TYPE_CHECKING:
     import optuna
@@ -25,8 +25,7 @@ Values = Mapping[int, float]
 class Pruner(Stopper):
     """One of Optuna's pruners. Its steps are epochs, counted from 1.
 
-    Trials are compared with those of the same fidelity. A trial whose network was known, and so was not trained, counts
-    once.
+    Trials are compared with those of the same fidelity. A network that was judged once counts once.
     """
 
     def __init__(self, objective: str | None) -> None:
@@ -63,9 +62,10 @@ class Pruner(Stopper):
     def tell(self, trial: Trial) -> None:
         from optuna.trial import TrialState
 
-        if trial.same_as is not None or not isinstance(trial.request, Evaluate):
+        request = judged(trial)
+        if request is None:
             return
-        self._show(trial.number, trial.request, trial.curve)
+        self._show(trial.number, request, trial.curve)
         study, told = self._open.pop(trial.number)
         self._seen.pop(trial.number)
         if self.watched.score(trial) is None:
