@@ -9,7 +9,20 @@ from typing import Any, Literal
 
 from torch import nn
 
-from nasengine import Architecture, ConfigError, Context, Evaluator, Fidelity, Metrics, Objective, Recipe, cost_of
+from nasengine import (
+    Architecture,
+    ConfigError,
+    Context,
+    Evaluator,
+    Fidelity,
+    Metrics,
+    Objective,
+    Recipe,
+    cost_of,
+    inherit,
+)
+
+from .weight_sharing import SharedWeights
 
 USUAL: dict[str, dict[str, float]] = {
     "sgd": {"learning_rate": Recipe().learning_rate, "weight_decay": Recipe().weight_decay},
@@ -46,6 +59,10 @@ class Train(Evaluator):
         seeds: trainings of each candidate, each from other weights and in another order. The metrics are their means,
             `…_spread` the sample standard deviation of each objective; the best of the models is kept. The curve is the
             first training's, and then the mean of what is finished.
+        inherit: `supernet`: before the first candidate the space's supernet is trained, as `weight_sharing` does it,
+            and each candidate of the search begins with its weights (as does each of its `seeds`), so that few `epochs`
+            are enough. One that begins with a parent's weights keeps these. The final trainings begin from scratch.
+        supernet_epochs: of that supernet's training; by default as the task's recipe says (`search_epochs`).
     """
 
     def __init__(
@@ -69,11 +86,21 @@ class Train(Evaluator):
         precision: Literal["float32", "bf16"] | None = None,
         compile: bool | None = None,
         seeds: int = 1,
+        inherit: Literal["supernet"] | None = None,
+        supernet_epochs: int | None = None,
     ) -> None:
-        for name, value, least in (("patience", patience, 0), ("seeds", seeds, 1)):
-            if value < least:
+        counts = (("patience", patience, 0), ("seeds", seeds, 1), ("supernet_epochs", supernet_epochs, 1))
+        for name, value, least in counts:
+            if value is not None and value < least:
                 raise ConfigError(f"the evaluator 'train' has {name} = {value}; expected {least} or more")
+        if inherit not in (None, "supernet") or (supernet_epochs and not inherit):
+            raise ConfigError(
+                f"the evaluator 'train' has inherit = {inherit} and supernet_epochs = {supernet_epochs}; expected "
+                f"supernet, and epochs only with it"
+            )
         self.patience, self.seeds = patience, seeds
+        self.shared = SharedWeights(supernet_epochs) if inherit else None
+        self.learns, self.needs = inherit is not None, frozenset({"supernet"} if inherit else ())
         given = {
             "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "momentum": momentum,
             "weight_decay": weight_decay, "optimizer": optimizer, "schedule": schedule, "warmup": warmup,
@@ -89,19 +116,22 @@ class Train(Evaluator):
         usual = USUAL[optimizer] if optimizer != of_task.optimizer else {}
         return replace(of_task, **{**usual, **self.changes})
 
+    def learn(self, context: Context) -> Iterator[Metrics]:
+        return iter(()) if self.shared is None else self.shared.learn(context)
+
     def evaluate(
         self, architecture: Architecture, fidelity: Fidelity, context: Context
     ) -> Generator[Metrics, None, Metrics]:
         task, recipe = context.task, self.recipe(context.task.recipe)
         objectives = [Objective.parse(objective) for objective in task.objectives]
-        model = context.model(architecture)
+        model = self._beginning(architecture, fidelity, context)
         costs = cost_of(model, task)  # first: what cannot be counted is no news after a night of training
         context.save(model)
         finished = Finished(model, objectives)
         context.keep(finished=finished)
         for training in context.trainings(self.seeds):
             if training > 0:
-                model = context.model(architecture)
+                model = self._beginning(architecture, fidelity, context)
             best = BestEpoch(model, objectives[0])
             context.keep(best=best)
             for metrics in self._until_it_stops(best, task.fit(model, fidelity, context, recipe)):
@@ -109,6 +139,18 @@ class Train(Evaluator):
             best.restore()
             finished.add(best)
         return {**finished.metrics, **costs}
+
+    def _beginning(self, architecture: Architecture, fidelity: Fidelity, context: Context) -> nn.Module:
+        """The untrained model, or one with the supernet's weights. Raises ConfigError for other sizes than it has."""
+        model = context.model(architecture)
+        if self.shared is not None and context.learnt and not context.inherited:
+            if others := fidelity.reductions.keys() & {"layers", "width", "resolution"}:
+                raise ConfigError(
+                    f"the evaluator 'train' has inherit = supernet, and the fidelity's {min(others)} makes networks of "
+                    f"another size than the supernet's; leave it out"
+                )
+            inherit(model, self.shared.supernet(context))
+        return model
 
     def _until_it_stops(self, best: BestEpoch, curve: Iterator[Metrics]) -> Iterator[Metrics]:
         """The curve, until it is over or nothing has become better for long."""
