@@ -51,7 +51,7 @@ class Posterior:
         ensemble = self.ensemble(walkers, rng)
         if ensemble is None:
             return None
-        halves = (np.arange(walkers // 2), np.arange(walkers // 2, walkers))
+        halves = (slice(0, walkers // 2), slice(walkers // 2, walkers))
         kept = []
         for step in range(steps):
             pair = rng.permutation(len(self.families))[:2].tolist()
@@ -80,7 +80,7 @@ class Posterior:
 
 class Ensemble:
     """Walkers through a posterior: each family's places (walkers, k), the weights (walkers, families), log σ
-    (walkers,), and what follows from them: each family's curve (walkers, families, points + 1), their sum, and the log
+    (walkers,), and what follows from them: each family's curve (walkers, points + 1), their sum, and the log
     density.
     """
 
@@ -89,37 +89,39 @@ class Ensemble:
     ) -> None:
         self.posterior, self.places, self.weights, self.noise = posterior, list(places), weights, noise
         self._x = np.append(np.arange(1.0, len(posterior.y) + 1), posterior.end)
-        parts = [at_places(family, there, self._x) for family, there in zip(posterior.families, places, strict=True)]
-        self._parts = np.stack(parts, 1)
-        self.curves = (weights[:, :, None] * self._parts).sum(1)
+        self._parts = [at_places(f, there, self._x) for f, there in zip(posterior.families, places, strict=True)]
+        self.curves = (weights[:, :, None] * np.stack(self._parts, 1)).sum(1)
         self.density = posterior.log_density(self.curves, noise)
 
-    def move(self, pair: Sequence[int], mine: np.ndarray, others: np.ndarray, rng: np.random.Generator) -> None:
+    def move(self, pair: Sequence[int], mine: slice, others: slice, rng: np.random.Generator) -> None:
         """A stretch move of the walkers `mine` in the space of two families (or the only one): their places, the first
         one's share of both their weights, and log σ. The rest is held fixed."""
-        both = np.maximum(self.weights[:, pair].sum(1), np.finfo(float).tiny)
-        share = self.weights[:, pair[0]] / both
-        where = np.concatenate([*(self.places[family] for family in pair), share[:, None], self.noise[:, None]], 1)
-        if len(pair) == 1:
-            where = np.delete(where, -2, 1)
-        proposed, correction = stretched(where[mine], where[others], rng)
+        proposed, correction = stretched(self._where(pair, mine), self._where(pair, others), rng)
+        both = self.weights[mine, pair].sum(1)
         inside = ((proposed[:, :-1] >= 0) & (proposed[:, :-1] <= 1)).all(1)
         noise, proposed = proposed[:, -1], np.clip(proposed, 0, 1)
-        first = both[mine] * proposed[:, -2] if len(pair) == 2 else both[mine]
-        weights = [first, both[mine] - first][: len(pair)]
+        first = both * proposed[:, -2] if len(pair) == 2 else both
         curves, begin, parts = self.curves[mine].copy(), 0, []
-        for family, weight in zip(pair, weights, strict=True):
+        for family, weight in zip(pair, (first, both - first), strict=False):
             end = begin + self.places[family].shape[1]
             part = at_places(self.posterior.families[family], proposed[:, begin:end], self._x)
-            curves += weight[:, None] * part - self.weights[mine, family, None] * self._parts[mine, family]
+            curves += weight[:, None] * part - self.weights[mine, family, None] * self._parts[family][mine]
             parts.append((family, weight, proposed[:, begin:end], part))
             begin = end
         density = np.where(inside, self.posterior.log_density(curves, noise), -np.inf)
-        accepted = np.log(rng.random(len(mine))) < correction + density - self.density[mine]
-        moved = mine[accepted]
+        accepted = np.log(rng.random(len(both))) < correction + density - self.density[mine]
         for family, weight, places, part in parts:
-            self.places[family][moved] = places[accepted]
-            self.weights[moved, family] = weight[accepted]
-            self._parts[moved, family] = part[accepted]
-        self.curves[moved], self.density[moved] = curves[accepted], density[accepted]
-        self.noise[moved] = noise[accepted]
+            np.copyto(self.places[family][mine], places, where=accepted[:, None])
+            np.copyto(self.weights[mine, family], weight, where=accepted)
+            np.copyto(self._parts[family][mine], part, where=accepted[:, None])
+        np.copyto(self.curves[mine], curves, where=accepted[:, None])
+        np.copyto(self.density[mine], density, where=accepted)
+        np.copyto(self.noise[mine], noise, where=accepted)
+
+    def _where(self, pair: Sequence[int], walkers: slice) -> np.ndarray:
+        """The walkers in the space of the pair (n, dimensions)."""
+        columns = [self.places[family][walkers] for family in pair]
+        if len(pair) == 2:
+            both = np.maximum(self.weights[walkers, pair].sum(1), np.finfo(float).tiny)
+            columns.append((self.weights[walkers, pair[0]] / both)[:, None])
+        return np.concatenate([*columns, self.noise[walkers, None]], 1)
