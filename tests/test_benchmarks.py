@@ -267,3 +267,19 @@ def test_stoppers_are_compared_on_recorded_curves() -> None:
     assert all(re.fullmatch(r"[012] of 2", row["best stopped"]) for row in table)
     assert all(positive(row["ms each"]) for row in markdown_table(second))
     assert all(fraction(row["held by the 90 % interval"]) for row in markdown_table(second))
+
+
+@pytest.mark.slow
+def test_shared_weights_are_held_against_trainings_beside_the_costs() -> None:
+    output = printed("weight_sharing", "--markdown")
+    assert says_how_it_was_measured(output)
+    rows = markdown_table(output)
+    names = ["parameters", "flops", "shared weights, uniform, 1 epochs", "shared weights, fair, 1 epochs"]
+    assert [row["judged by"] for row in rows] == names
+    for row in rows:
+        for measure in ("Spearman", "Kendall"):
+            value, low, high = numbers(row[measure])
+            assert -1 <= low <= high <= 1
+            assert -1 <= value <= 1
+        assert fraction(row["best of the top 3"])
+        assert positive(row["learning, s"]) == row["judged by"].startswith("shared")
