@@ -34,6 +34,7 @@ if _TYPE_CHECKING:
     from .cost import cost_of
     from .paths import batch_statistics, fair_paths, recalibrate, train_paths
     from .plan import Observer
+    from .profiling import profile
     from .registry import evaluator_named, strategy_named
     from .run import Comparison, Run
     from .supernet import Depth, Gate, One, Several, Supernet, inherit
@@ -59,6 +60,7 @@ _LATER = {
     "inherit": "supernet",
     "join": "widths",
     "mask_channels": "widths",
+    "profile": "profiling",
     "recalibrate": "paths",
     "strategy_named": "registry",
     "train_paths": "paths",
@@ -72,7 +74,7 @@ __all__ = [
     "Pick", "PluginError", "Recipe", "Request", "Run", "RunError", "RunFailed", "SearchSpace", "Several", "Shapes",
     "SpaceError", "Split", "Stopper", "Strategy", "Supernet", "Task", "TrainingDiverged", "Trial", "batch_statistics",
     "build", "compare", "conv2d", "cost_of", "evaluator_named", "fair_paths", "inherit", "join", "mask_channels",
-    "recalibrate", "reference", "references", "resume", "search", "strategy_named", "train", "train_paths",
+    "profile", "recalibrate", "reference", "references", "resume", "search", "strategy_named", "train", "train_paths",
 ]  # fmt: skip
 
 

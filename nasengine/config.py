@@ -25,6 +25,7 @@ from pydantic_core import PydanticCustomError
 from .cost import Constraint
 from .errors import ConfigError, near_miss
 from .evaluator import Fidelity
+from .latency import read_table
 from .machine import MACHINE
 from .registry import split
 from .trial import Objective
@@ -141,7 +142,7 @@ def _options(value: Any) -> Any:
     return value
 
 
-ONLY_WHERE_ASKED = ("final", "constraints", "start_from", "clock", "proxy", "funnel", "stoppers")
+ONLY_WHERE_ASKED = ("final", "constraints", "latency_table", "start_from", "clock", "proxy", "funnel", "stoppers")
 """Settings that a run's file leaves out where they say nothing."""
 
 PluginField = Annotated[PluginChoice, BeforeValidator(_sentenced(_plugin))]
@@ -217,6 +218,7 @@ class Config(BaseModel):
     final_fidelity: FidelityField = Fidelity()
     final: Annotated[dict[str, Any], BeforeValidator(_sentenced(_options))] = {}
     constraints: tuple[str, ...] = ()
+    latency_table: Annotated[dict[str, Any], BeforeValidator(_sentenced(read_table))] | None = None
     start_from: tuple[Any, ...] = ()
     baseline: Annotated[int, Field(ge=0, strict=True)] = 3
     max_failures: Annotated[float, Field(ge=0, le=1)] = 0.5

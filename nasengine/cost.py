@@ -1,9 +1,11 @@
-"""What an architecture costs, before anything is trained: parameters and FLOPs; and constraints on these."""
+"""What an architecture costs, before anything is trained: parameters, FLOPs, memory, and the latency that a table
+foretells; and constraints on these."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -11,21 +13,24 @@ from .architecture import Architecture
 from .errors import ConfigError, near_miss
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from .domain import Domain
     from .space import SearchSpace
     from .task import Task
 
-METRICS = ("parameters", "flops")
+METRICS = ("parameters", "flops", "memory")
+"""What is counted on shapes alone, the same on every machine."""
 REMEMBERED = 50_000
 """How many costs are kept; a search may look at millions of architectures."""
+LATENCY = r"latency(?:_([1-9]\d*))?"
+"""`latency`, of one example, or `latency_32`, of so many at a time."""
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
 
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """A bound on a cost: `parameters<=1e6`, `flops>=2M`."""
+    """A bound on a cost: `parameters<=1e6`, `flops>=2M`, `memory<=4M` (bytes), `latency_32<=5` (milliseconds)."""
 
     metric: str
     sign: Literal["<=", ">="]
@@ -38,9 +43,10 @@ class Constraint:
         if not match:
             raise ConfigError(f"{text!r} is no constraint; expected one like parameters<=1e6 or flops<=300M")
         metric, sign, number, unit = match.groups()
-        if metric not in METRICS:
-            hint = near_miss(metric, METRICS)
-            raise ConfigError(f"{metric!r} cannot be constrained; expected {' or '.join(METRICS)}.{hint}")
+        if metric not in METRICS and not re.fullmatch(LATENCY, metric):
+            names = (*METRICS, "latency")
+            hint = near_miss(metric, names)
+            raise ConfigError(f"{metric!r} cannot be constrained; expected {', '.join(METRICS)} or latency.{hint}")
         try:
             limit = float(number) * UNITS[unit]
         except ValueError:
@@ -69,18 +75,53 @@ def flops(model: nn.Module, task: Task) -> int:
     It counts convolutions and matrix products, a multiplication and an addition as two operations; papers often count
     them as one.
     """
-    import torch
     from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    examples = _example(task)
+    _run(model, examples, counter)
+    return int(counter.get_total_flops()) // len(examples)
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """What the weights take, and whatever else the model keeps, such as running means."""
+    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+
+
+def memory(model: nn.Module, task: Task) -> int:
+    """The bytes of the weights and, at most, of all tensors that a forward pass of one example holds at a time."""
+    from .live import LiveBytes
+
+    counter = LiveBytes()
+    example = _example(task)[:1]
+    _run(model, example, counter)
+    return weight_bytes(model) + example.nbytes + counter.most
+
+
+def _example(task: Task) -> Tensor:
+    import torch
+
+    examples = task.example()
+    if not isinstance(examples, torch.Tensor):
+        raise ConfigError(
+            f"FLOPs are counted on tensors, as is memory, and an example of the task {task.known_as!r} is none"
+        )
+    return examples
+
+
+def _run(model: nn.Module, examples: Tensor, counter: AbstractContextManager[object]) -> None:
+    """A forward pass in evaluation mode, which the counter looks on."""
+    import torch
 
     training = model.training
     device = next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
-    examples = task.example()
-    if not isinstance(examples, torch.Tensor):
-        raise ConfigError(f"FLOPs are counted on tensors, and an example of the task {task.known_as!r} is none")
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(examples.to(device))
+    given = examples.to(device)
+    with torch.no_grad(), counter:
+        model.eval()(given)
     model.train(training)
-    return int(counter.get_total_flops()) // len(examples)
+
+
+COUNTS: Mapping[str, Callable[[nn.Module, Task], int]] = {"flops": flops, "memory": memory}
 
 
 def cost_of(model: nn.Module, task: Task) -> dict[str, float]:
@@ -92,7 +133,8 @@ def cost_of(model: nn.Module, task: Task) -> dict[str, float]:
 
 
 class Costs:
-    """The costs of a space's architectures on a task, from models without memory (torch's `meta` device)."""
+    """The costs of a space's architectures on a task, from models without memory (torch's `meta` device), or, a
+    latency, from the space's table."""
 
     def __init__(self, space: SearchSpace, task: Task) -> None:
         self._space, self._task = space, task
@@ -103,9 +145,15 @@ class Costs:
         if key not in self._known:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            model = self._space.shape(architecture, self._task)
-            self._known[key] = parameters(model) if metric == "parameters" else flops(model, self._task)
+            self._known[key] = self._count(architecture, metric)
         return self._known[key]
+
+    def _count(self, architecture: Architecture, metric: str) -> float:
+        table = self._space.latency_table
+        if table is not None and metric == table.metric:
+            return table.latency(architecture)
+        model = self._space.shape(architecture, self._task)
+        return parameters(model) if metric == "parameters" else COUNTS[metric](model, self._task)
 
     def violation(self, constraints: Sequence[Constraint]) -> Callable[[Architecture], float]:
         """By how much an architecture breaks constraints: the sum of the excesses."""
@@ -133,6 +181,7 @@ def refuse_the_impossible(space: SearchSpace, task: Task, domain: Domain, seed: 
     import numpy as np
 
     from .errors import ArchitectureError
+    from .wording import worded
 
     if not space.constraints:
         return
@@ -143,7 +192,8 @@ def refuse_the_impossible(space: SearchSpace, task: Task, domain: Domain, seed: 
         found = []
         for constraint in space.constraints:
             word = "smallest" if constraint.sign == "<=" else "largest"
-            found.append(f"the {word} that was found has {costs.least(free, constraint):,.0f} {constraint.metric}")
+            least = worded(constraint.metric, costs.least(free, constraint))
+            found.append(f"the {word} that was found has {least}")
         asked = " and ".join(map(str, space.constraints))
         raise ConfigError(
             f"no architecture of the space {space.known_as!r} with {asked} was found; {'; '.join(found)}"

@@ -85,6 +85,8 @@ class Evaluator(Plugin, ABC):
     """What it cannot do without: a space that has a `supernet`, a task that is a `classifier` of tensors."""
     objectives: tuple[str, ...] = ()
     """What a search by it is for, `synflow:max`, unless the user says it; empty: what the task says."""
+    measures: frozenset[str] = frozenset()
+    """Which of the metrics that a worker could measure, such as `energy`, it reports itself, of another device say."""
     learns: bool = False
     """Whether it has to `learn` something before it judges its first candidate."""
 

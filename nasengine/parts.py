@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from .architecture import Architecture
 from .cost import refuse_the_impossible
 from .errors import ArchitectureError, ConfigError, NasError, PluginError, RunError, one_line
+from .latency import LatencyTable, check_tables
 from .plugin import Plugin
 
 if TYPE_CHECKING:
@@ -49,10 +50,12 @@ def resolve(config: Config, objects: Objects) -> Plan:
             f"the strategy {strategy.known_as!r} looks at one objective only, and {len(objectives)} were asked for: "
             f"{', '.join(map(str, objectives))}; choose one, or a strategy that takes several, such as random"
         )
-    space = roles["space"] = space.constrained(config.constraints)
+    latency_table = config.latency_table and LatencyTable.from_dict(config.latency_table)
+    space = roles["space"] = space.constrained(config.constraints, latency_table)
     searched = funnel[0].task
     with _naming("space", space, f" for the task {searched.known_as!r}"):
         domain = space.domain(searched)
+        check_tables(space, domain, [searched, task])
         refuse_the_impossible(space, searched, domain, config.seed)
         final = _final_options(space, domain, task, config.final)
         _check_fidelity(space, domain, searched, config.fidelity)
@@ -61,9 +64,15 @@ def resolve(config: Config, objects: Objects) -> Plan:
         with _naming("evaluator", stage.evaluator):
             stage.evaluator.check(space, stage.task)
     firsts = _firsts(config, strategy, domain)
-    return Plan(
+    plan = Plan(
         config, space, strategy, evaluator, task, domain, objectives, funnel, judge, roles, firsts, final
     )  # fmt: skip
+    if config.final and latency_table and latency_table.metric in plan.measures:
+        raise ConfigError(
+            f"the latency table is of the networks that are searched, and cannot say the {latency_table.metric} of "
+            f"those of the final training; leave out the table, or --final"
+        )
+    return plan
 
 
 def _funnel(config: Config, roles: dict[str, Plugin]) -> tuple[list[Stage], Stage]:

@@ -14,6 +14,7 @@ from .architecture import Architecture
 from .config import Config
 from .domain import Domain
 from .evaluator import Evaluator
+from .hardware import measurable
 from .plugin import Plugin
 from .space import SearchSpace
 from .stopper import Stopper
@@ -64,6 +65,11 @@ class Plan:
     def by_stage(self) -> Sequence[Objective]:
         """The first objective of each stage."""
         return [stage.objectives[0] for stage in self.funnel]
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The objectives that are measured of a network where its evaluator does not give them: `latency`, say."""
+        return measurable(objective.metric for stage in (*self.funnel, self.judge) for objective in stage.objectives)
 
     @property
     def full_epochs(self) -> int:

@@ -50,6 +50,7 @@ def search(
     final_fidelity: Fidelity | str | None = None,
     final: Mapping[str, Any] | str | None = None,
     constraints: Sequence[str] | str = (),
+    latency_table: str | Path | Mapping[str, Any] | None = None,
     start_from: Sequence[str | Mapping[str, Any]] | str = (),
     baseline: int = 3,
     max_failures: float = 0.5,
@@ -89,7 +90,7 @@ def search(
         "constraints": constraints if isinstance(constraints, str) else tuple(constraints),
         "start_from": start_from if isinstance(start_from, str) else tuple(start_from),
     }  # fmt: skip
-    given_only = {"trials": trials, "funnel": funnel, "proxy": proxy}
+    given_only = {"trials": trials, "funnel": funnel, "proxy": proxy, "latency_table": latency_table}
     settings |= {name: value for name, value in given_only.items() if value is not None}
     settings |= {"final": dict(final) if isinstance(final, Mapping) else final} if final is not None else {}
     settings |= {"fidelity": fidelity} if fidelity is not None else {}
@@ -320,8 +321,8 @@ def _changed(folder: Path, config: Config, machine: MachineSettings) -> Config:
         before, after = getattr(config, name), getattr(edited, name)
         if before != after and name not in MACHINE:
             raise RunError(
-                f"{path} says {name} = {after!r}, but the run was started with {before!r}; put it back to go on, or "
-                f"start a new run with: nas run --config {path}"
+                f"{path} says {name} = {after!r:.80}, but the run was started with {before!r:.80}; put it back "
+                f"to go on, or start a new run with: nas run --config {path}"
             )
     now = {name: getattr(edited, name) for name in MACHINE} | dict(machine)
     return Read.of({**config.to_dict(), **now}, f"nas resume {folder}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .cost import Constraint
     from .evaluator import Fidelity
+    from .latency import LatencyTable
     from .supernet import Depth, Several, Supernet
     from .task import Task
 
@@ -58,6 +59,8 @@ class SearchSpace(Plugin, ABC):
 
     constraints: Sequence[Constraint] = ()
     """What the run demands of an architecture's cost."""
+    latency_table: LatencyTable | None = None
+    """By which the run foretells an architecture's latency."""
 
     @abstractmethod
     def build(self, choose: Chooser, task: Task) -> nn.Module:
@@ -200,14 +203,18 @@ class SearchSpace(Plugin, ABC):
         changes = {name: value for name, value in options.items() if own.get(name) != value}
         return self._with(changes) if changes else self
 
-    def constrained(self, constraints: Sequence[str]) -> Self:
-        """A copy that demands this of its architectures' costs, `parameters<=1e6`; without any where there are none."""
+    def constrained(self, constraints: Sequence[str], table: LatencyTable | None = None) -> Self:
+        """A copy that demands this of its architectures' costs, `parameters<=1e6`; without any where there are none.
+
+        table: what foretells their latency from now on; the one that it has, where none is given.
+        """
         from .cost import Constraint
 
-        if not constraints and not self.constraints:
+        if not constraints and not self.constraints and table is None:
             return self
         space = copy(self)
         space.constraints = tuple(map(Constraint.parse, constraints))
+        space.latency_table = table or self.latency_table
         return space
 
     def _with(self, changes: Mapping[str, Any]) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from .trial import Trial
 
 FRACTIONS = ("accuracy", "f1")
+UNITS = {"latency": "ms", "memory": "bytes", "energy": "J", "seconds": "s"}
 
 
 def is_fraction(metric: str) -> bool:
@@ -16,13 +18,22 @@ def is_fraction(metric: str) -> bool:
     return metric.removeprefix("test_") in FRACTIONS
 
 
+def unit(metric: str) -> str:
+    """What a metric is measured in: `ms` for `latency` and `latency_32`; nothing for a bare number."""
+    return UNITS.get(re.sub(r"_\d+$", "", metric), "")
+
+
 def metric(name: str, value: float) -> str:
-    """A metric's value with its unit: `98.61 %`, `24,954`, `0.0366`."""
+    """A metric's value with its unit: `98.61 %`, `24,954`, `0.0366`, `3.142 ms`."""
     if is_fraction(name):
         return f"{100 * value:.2f} %"
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:.4g}"
+    number = f"{int(value):,}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
+    return f"{number} {unit(name)}".rstrip()
+
+
+def worded(name: str, value: float) -> str:
+    """A cost with its name: `21 parameters`, `a latency of 3.142 ms`."""
+    return f"a {name} of {metric(name, value)}" if unit(name) else f"{value:,.0f} {name}"
 
 
 def duration(seconds: float) -> str:

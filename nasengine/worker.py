@@ -7,7 +7,7 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from .cost import METRICS as COSTS
 from .cost import Costs
 from .errors import NasError, StorageError, TrainingDiverged, one_line
 from .evaluator import Evaluator, Metrics
+from .hardware import check_energy, measured
 from .inheritance import hand_down, learnt_name, weights_name, weights_of
 from .limits import TookTooLong
 from .models import save_model
@@ -40,7 +41,9 @@ Progress = Generator[Report, Verdict | None, Outcome]
 class Worker:
     """Holds what all requests of a run share: the space, the evaluators, the tasks with their data on the device.
 
-    roles: the run's other plugins by what they are there for (see `Plan.roles`). stages: of its funnel.
+    roles: the run's other plugins by what they are there for (see `Plan.roles`). stages: of its funnel. measures: what
+    of the hardware is measured of each architecture where an evaluator does not say it. Raises ConfigError where that
+    is energy, which cannot be measured here.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Worker:
         checkpoint_seconds: float = SECONDS_BETWEEN_CHECKPOINTS,
         roles: Mapping[str, Plugin] | None = None,
         stages: int = 1,
+        measures: Sequence[str] = (),
     ) -> None:
         self.space, self.strategy = space, strategy
         roles = roles or {}
@@ -67,6 +71,10 @@ class Worker:
         self.storage, self.name, self.checkpoint_seconds = storage, name, checkpoint_seconds
         self._ready: dict[tuple[bool, int | None], Task] = {}
         self._learnt: dict[int, Mapping[str, torch.Tensor]] = {}
+        self.measures = measures
+        judges = [judge for judge in (*self.evaluators, self.judge) if not judge.simulates]
+        if "energy" in measures and any("energy" not in judge.measures for judge in judges):
+            check_energy(self.device)
 
     def evaluator(self, request: Evaluate | Teach) -> Evaluator:
         """Who judges it."""
@@ -251,6 +259,8 @@ class _Performance:
             except OSError as error:
                 why = error.strerror or one_line(error)
                 raise StorageError(f"the model found cannot be kept: {why}; nothing recorded so far is lost") from error
+        missing = [name for name in self.worker.measures if name not in metrics]
+        metrics |= measured(space, self.worker.whole_task(request), given, missing, self.worker.device)
         for name, value in metrics.items():
             _number(name, value)
         return {name: float(value) for name, value in metrics.items()}

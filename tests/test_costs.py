@@ -53,7 +53,7 @@ def test_a_constraint_is_read(text: str, metric: str, sign: str, limit: float) -
     ("text", "said"),
     [
         ("parameters<1e6", "is no constraint; expected one like parameters<=1e6"),
-        ("params<=1e6", "'params' cannot be constrained; expected parameters or flops"),
+        ("params<=1e6", "'params' cannot be constrained; expected parameters, flops, memory or latency"),
         ("flops<=0", "expected a positive number"),
         ("flops<=1.2.3", "is no number"),
     ],

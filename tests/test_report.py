@@ -382,7 +382,7 @@ def test_the_knee_of_a_front_is_where_it_bends() -> None:
 
 def test_axes_name_their_units_and_fractions_are_in_percent(finished: Run) -> None:
     axes = plots.front(finished).axes[0]
-    assert (axes.get_title(loc="left"), axes.get_xlabel()) == ("accuracy (%)", "latency (s)")
+    assert (axes.get_title(loc="left"), axes.get_xlabel()) == ("accuracy (%)", "latency (ms)")
     for figure in (plots.best_so_far, plots.curves, plots.against_random):
         axes = figure(finished).axes[0]
         assert "accuracy (%)" in (axes.get_title(loc="left"), axes.get_xlabel())

@@ -179,4 +179,6 @@ def nas_bench_graph_package(dataset: str = "") -> Table:
     keys = [key for _, key in known]
     names = {"valid_perf": "accuracy", "perf": "test_accuracy", "latency": "latency", "para": "parameters"}
     columns = {new: np.array([measured[key][old] for key in keys], np.float64) for old, new in names.items()}
-    return table(architectures, columns | {"parameters": columns["parameters"] * 1e6, "latency": columns["latency"] * 1000})
+    return table(
+        architectures, columns | {"parameters": columns["parameters"] * 1e6, "latency": columns["latency"] * 1000}
+    )

@@ -27,6 +27,7 @@ def compare(
     fidelity: Annotated[str | None, typer.Option(metavar="FIELD=VALUE,…", help="Judge for less while searching: `epochs=5,data=0.25`.")] = None,
     final_fidelity: Annotated[str | None, typer.Option(metavar="FIELD=VALUE,…", help="The same for the final judgement.")] = None,
     constraint: Annotated[list[str] | None, typer.Option(metavar="METRIC<=N", help="Only architectures with `parameters<=1e6`, `flops<=300M`.")] = None,
+    latency_table: Annotated[str | None, typer.Option(metavar="FILE", help="Of `nas profile`, for a constraint `latency<=5` (ms).")] = None,
     budgets: Annotated[str | None, typer.Option(metavar="N,N,…", help="After how many trials the best so far is shown.  [default: a quarter, a half, all]")] = None,
     optimum: Annotated[float | None, typer.Option(metavar="VALUE", help="The best value there is, for the regret, as `0.9437`.  [default: the best that any search saw]")] = None,
     data: Annotated[str | None, typer.Option(metavar="DIR", help="Where relative data paths start; else NASENGINE_DATA.")] = None,
@@ -46,6 +47,7 @@ def compare(
     from ..comparing import compare as compared
     from ..device import cores
     from ..errors import ConfigError
+    from ..latency import read_table
     from ..report.compared import text
 
     try:
@@ -57,7 +59,7 @@ def compare(
     given: dict[str, Any] = {
         "trials": trials, "time_limit": time_limit, "clock": clock, "objectives": tuple(objective or ()) or None,
         "fidelity": fidelity, "final_fidelity": final_fidelity, "constraints": tuple(constraint or ()) or None,
-        "data": data, "device": device,
+        "latency_table": read_table(latency_table), "data": data, "device": device,
     }  # fmt: skip
     settings = {name: value for name, value in given.items() if value is not None}
     with Shown(quiet) as shown:

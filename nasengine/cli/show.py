@@ -140,7 +140,7 @@ def _overview(run: Run, every: bool) -> dict[str, Any]:
             table.append(
                 [str(row["number"]), row["purpose"], row["kind"], state, *cells, f"{row['seconds']:.1f}", identity]
             )
-        lines += ["", *_columns(table)]
+        lines += ["", *columns(table)]
         if len(numbers) < len(rows):
             lines.append(f"… and {len(rows) - len(numbers)} more: --all")
         for number, points in _curves(run, numbers).items():
@@ -186,7 +186,7 @@ def _trial(run: Run, number: int) -> dict[str, Any]:
             [str(epoch), *(metric(n, point[n]) if n in point else "" for n in names)]
             for epoch, point in enumerate(points, 1)
         ]
-        lines += ["", *_columns(table)]
+        lines += ["", *columns(table)]
     if trial.details:
         lines += ["", trial.details.rstrip()]
     return {"text": "\n".join(lines), "json": {**row, "curve": points, "details": trial.details}}
@@ -233,7 +233,7 @@ def explanations(text: str) -> dict[str, str]:
     return explained
 
 
-def _columns(table: list[list[str]]) -> list[str]:
+def columns(table: list[list[str]]) -> list[str]:
     """Rows of equal columns, two spaces apart."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]

@@ -148,7 +148,9 @@ class RayExecutor:
             seconds=config.time_per_trial,
             memory=config.memory_per_trial,
             constraints=config.constraints,
+            latency_table=plan.space.latency_table,
             stages=len(plan.funnel),
+            measures=plan.measures,
         )
 
     def _hire(self, slot: Slot) -> None:

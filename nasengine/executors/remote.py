@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NasError, RunError
+from ..latency import LatencyTable
 from ..trial import Request, Verdict
 from . import Message
 from .local import LocalExecutor
@@ -23,7 +24,7 @@ class Order:
     parts: by role, the plugin's name and options. objects: by role, a reference to the plugin itself in the object
     store: the task with its data, and whatever was given as an object. storage: where checkpoints go, if not into the
     run's folder. path: where Python looks for modules, too. gpus: the share of them. seconds, memory: a trial's limits.
-    stages: of the run's funnel.
+    latency_table: of the space. stages: of the run's funnel. measures: see `Worker`.
     """
 
     folder: Path
@@ -37,7 +38,9 @@ class Order:
     seconds: float | None
     memory: int | None
     constraints: tuple[str, ...]
+    latency_table: LatencyTable | None
     stages: int
+    measures: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ class RemoteWorker:
         for role, (name, options) in order.parts.items():
             if role not in parts:
                 parts[role] = make(kind_of(role), name, options)
-        parts["space"] = parts["space"].constrained(order.constraints)
+        parts["space"] = parts["space"].constrained(order.constraints, order.latency_table)
         torch.set_num_threads(order.threads)
         torch.backends.cudnn.deterministic = True
         device = pick_device(order.device)
@@ -119,7 +122,7 @@ class RemoteWorker:
         storage = storage_at(order.storage or order.folder)
         worker = Worker(
             parts["space"], parts["strategy"], parts["evaluator"], parts["task"], device, storage, self._name,
-            roles=parts, stages=order.stages,
+            roles=parts, stages=order.stages, measures=order.measures,
         )  # fmt: skip
         self._device = worker.device
         return LocalExecutor(worker, order.seconds, order.memory)

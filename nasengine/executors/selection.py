@@ -37,6 +37,6 @@ def executor_for(plan: Plan, folder: Path, storage: str | None, observer: Observ
     device = pick_device(config.device)
     worker = Worker(
         plan.space, plan.strategy, plan.evaluator, plan.task, device, storage_at(storage or folder),
-        roles=plan.roles, stages=len(plan.funnel),
+        roles=plan.roles, stages=len(plan.funnel), measures=plan.measures,
     )  # fmt: skip
     return LocalExecutor(worker, config.time_per_trial, config.memory_per_trial)
