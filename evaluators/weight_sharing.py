@@ -98,7 +98,8 @@ class WeightSharing(Evaluator):
         epochs: of the supernet's training; by default as the task's recipe says (`search_epochs`).
         batch_size: of the training, and of the calibration.
         learning_rate: falls linearly to zero; by default 0.5 · batch_size / 1,024.
-        momentum, weight_decay, gradient_clip: of the weights' SGD; 0 clips nothing.
+        momentum, weight_decay: of the weights' SGD.
+        gradient_clip: the largest norm of a step's gradient; 0 clips nothing.
         sampling: `uniform`, a random path learns from each batch (Guo et al. 2020); or `fair`, as many paths as the
             decision with the most options has learn from each batch, on which each decision's options come up equally
             often, and their gradients are added up for one step (FairNAS): an epoch takes so many times as long.
@@ -131,6 +132,14 @@ class WeightSharing(Evaluator):
         ):
             if value is not None and value < least:
                 raise ConfigError(f"the evaluator 'weight_sharing' has {name} = {value}; expected {least} or more")
+        for name, number in (("weight_decay", weight_decay), ("gradient_clip", gradient_clip)):
+            if not 0 <= number < math.inf:
+                raise ConfigError(f"the evaluator 'weight_sharing' has {name} = {number}; expected 0 or more")
+        if not (learning_rate is None or 0 < learning_rate < math.inf) or not 0 <= momentum < 1:
+            raise ConfigError(
+                f"the evaluator 'weight_sharing' has learning_rate = {learning_rate} and momentum = {momentum}; "
+                f"expected a positive number, and at least 0, less than 1"
+            )
         if sampling not in ("uniform", "fair"):
             raise ConfigError(f"the evaluator 'weight_sharing' has sampling = {sampling!r}; expected uniform or fair")
         self.batch_size, self.calibration = batch_size, calibration

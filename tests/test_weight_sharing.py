@@ -124,7 +124,7 @@ SPACES: dict[str, dict[str, Any]] = {
     "nasbench101": {"vertices": 5, "channels": 4, "stacks": 1, "cells": 1},
     "nasbench201": {"channels": 2, "cells": 1},
     "nasbench_macro": {"channels": 2},
-    "nasnet": {"layers": 2, "channels": 2, "blocks": 2},
+    "nasnet": {"layers": 2, "channels": 2, "blocks": 1},
 }
 
 
@@ -450,6 +450,10 @@ def test_weights_that_become_infinite_end_the_learning_in_a_sentence() -> None:
         (WeightSharing, {"epochs": 0}, "'weight_sharing' has epochs = 0; expected 1 or more"),
         (WeightSharing, {"batch_size": 0}, "has batch_size = 0; expected 1 or more"),
         (WeightSharing, {"calibration": -1}, "has calibration = -1; expected 0 or more"),
+        (WeightSharing, {"weight_decay": -1.0}, "has weight_decay = -1.0; expected 0 or more"),
+        (WeightSharing, {"gradient_clip": float("nan")}, "has gradient_clip = nan; expected 0 or more"),
+        (WeightSharing, {"learning_rate": 0.0}, "has learning_rate = 0.0 and momentum = 0.9; expected a positive"),
+        (WeightSharing, {"momentum": 1.0}, "momentum = 1.0; expected a positive number, and at least 0, less than 1"),
         (WeightSharing, {"sampling": "fast"}, "has sampling = 'fast'; expected uniform or fair"),
         (Train, {"inherit": "parent"}, "has inherit = parent"),
         (Train, {"supernet_epochs": 3}, "epochs only with it"),
