@@ -1,8 +1,8 @@
 """The latency table: what an architecture of a space takes on some device, foretold from its picks alone.
 
-Latency is taken for a sum over the network's decisions, as in Cai et al. 2019, "ProxylessNAS", ICLR, section 3.3, and Wu
-et al. 2019, "FBNet", CVPR, section 3.2, who look operations up one by one. Here it is fitted to whole networks, so that
-it needs nothing of a space but its decisions, and what layers cost together is in it.
+Latency is taken for a sum over the network's decisions, as in Cai et al. 2019, "ProxylessNAS", ICLR, section 3.3, and
+Wu et al. 2019, "FBNet", CVPR, section 3.2, who look operations up one by one. Here it is fitted to whole networks, so
+that it needs nothing of a space but its decisions, and what layers cost together is in it.
 """
 
 from __future__ import annotations
