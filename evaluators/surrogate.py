@@ -101,7 +101,7 @@ class Surrogate(ForeseeingEvaluator):
             )
         self.initial, self.tolerance, self.every, self.encoding = initial, tolerance, every, encoding
         self.simulates, self.provisional, self.learns = self.inner.simulates, self.inner.provisional, self.inner.learns
-        self.objectives = self.inner.objectives
+        self.objectives, self.measures = self.inner.objectives, self.inner.measures
 
     @property
     def own_epochs(self) -> int | None:
