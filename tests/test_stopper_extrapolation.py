@@ -171,6 +171,10 @@ def test_a_hopeless_curve_is_stopped_at_the_first_check() -> None:
     assert why.startswith("after 5 epochs of 30 it is not expected to beat 0.9 (P ")
 
 
+def test_a_curve_that_learns_nothing_is_stopped() -> None:
+    assert verdicts(started(steps=100, interval=30), np.full(8, 0.1), best=0.9) == [5]
+
+
 def test_an_error_is_judged_as_the_accuracy_that_it_leaves() -> None:
     values = 0.8 - 0.5 * EPOCHS**-0.9 + 0.01 * np.random.default_rng(3).standard_normal(END)
     options: dict[str, Any] = {"steps": 40, "interval": 6}
@@ -202,6 +206,7 @@ def test_the_chance_falls_as_the_best_rises_and_is_even_for_the_median() -> None
         ([10.0, 50.0], 100.0, (10.0, 90.0)),
         ([-3.0, -1.0], None, (-4.0, 5.0)),
         ([2.0, 2.0], None, None),
+        ([0.1, 0.1], 1.0, (0.0, 1.0)),
     ],
 )
 def test_values_are_scaled_to_the_unit_interval(
