@@ -135,7 +135,8 @@ class Train(Evaluator):
             best = BestEpoch(model, objectives[0])
             context.keep(best=best)
             for metrics in self._until_it_stops(best, task.fit(model, fidelity, context, recipe)):
-                yield {**finished.metrics, "train_loss": metrics["train_loss"]} if finished.metrics else metrics
+                shown = {**finished.metrics, "train_loss": metrics["train_loss"]} if finished.metrics else metrics
+                yield {**shown, **costs}  # the costs, too: what is stopped is compared by all that was asked for
             best.restore()
             finished.add(best)
         return {**finished.metrics, **costs}

@@ -5,10 +5,8 @@ What they raise ends the run in their name. A resumed run tells them all over ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-
-import numpy as np
 
 from .errors import NasError, RunFailed, one_line
 from .evaluator import ForeseeingEvaluator, Metrics
@@ -20,17 +18,16 @@ from .trial import Evaluate, Report, Request, Trial
 class Advice:
     """The stoppers and the foreseeing evaluators of a run, stage by stage; and the curves of what runs."""
 
-    def __init__(self, plan: Plan, rng: Callable[[int], np.random.Generator]) -> None:
-        """rng: a generator for a number, the same for the same number."""
+    def __init__(self, plan: Plan) -> None:
         self._stages = plan.funnel
         self._curves: dict[int, list[Metrics]] = {}
         for index, stage in enumerate(self._stages):
             for place, stopper in enumerate(stage.stoppers):
                 with _blaming("stopper", stopper):
-                    stopper.start(stage.objectives, rng(100 * index + place + 50), plan.full_epochs)
+                    stopper.start(stage.objectives, plan.rng(100 * index + place + 50), plan.full_epochs)
             if isinstance(stage.evaluator, ForeseeingEvaluator):
                 with _blaming("evaluator", stage.evaluator):
-                    stage.evaluator.start(plan.domain, rng(100 * index + 49), stage.objectives)
+                    stage.evaluator.start(plan.domain, plan.rng(100 * index + 49), stage.objectives)
 
     def remember(self, number: int, curve: Sequence[Metrics]) -> None:
         """What a trial that goes on has reported before."""

@@ -2,199 +2,36 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .cost import Constraint
-from .errors import ConfigError, near_miss
+from .errors import ConfigError
 from .evaluator import Fidelity
 from .latency import read_table
 from .machine import MACHINE
-from .registry import split
+from .settings import (
+    FidelityField,
+    FunnelStage,
+    PluginChoice,
+    PluginField,
+    Text,
+    amount_of_bytes,
+    as_tuple,
+    funnel_of,
+    options_by_name,
+    plugin,
+    seconds,
+    sentence_of,
+    sentenced,
+)
 from .trial import Objective
-
-
-class PluginChoice(BaseModel):
-    """A plugin's name and options. In YAML: `cell`, `cell:layers=4`, or `cell: {layers: 4}`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    name: str
-    options: dict[str, Any] = {}
-
-    def __str__(self) -> str:
-        """`cell:layers=4`, as a command has it."""
-        options = [f"{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in _plain(self.options).items()]
-        return f"{self.name}:{','.join(options)}" if options else self.name
-
-    def to_dict(self) -> Any:
-        return {self.name: _plain(self.options)} if self.options or ":" in self.name else self.name
-
-
-def _plain(value: Any) -> Any:
-    """What YAML and JSON hold, all the way down: tuples as lists, numpy's numbers as Python's."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return next((kind(value) for kind in (bool, int, float, str) if isinstance(value, kind)), value)
-
-
-def _sentenced(validate: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The validator, whose ConfigError is the answer as it stands."""
-
-    def validated(value: Any) -> Any:
-        try:
-            return validate(value)
-        except ConfigError as error:
-            raise PydanticCustomError("sentence", "{said}", {"said": str(error)}) from None
-
-    return validated
-
-
-def _plugin(value: Any) -> Any:
-    if isinstance(value, str):
-        _text(value)
-        name, options = split(value)
-        return PluginChoice(name=name, options=options)
-    if isinstance(value, dict) and len(value) == 1:
-        ((name, options),) = value.items()
-        if isinstance(name, str) and isinstance(options, dict | None):
-            if not _has_names(options):
-                raise ValueError("options whose mappings have texts as keys, which is all that the record keeps")
-            return PluginChoice(name=_text(name), options=options or {})
-    if isinstance(value, PluginChoice):
-        return value
-    raise ValueError("a plugin's name, or its name and a mapping of its options")
-
-
-def _has_names(value: Any) -> bool:
-    """Whether the keys of all mappings in it are texts: as JSON they would become so."""
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _has_names(item) for key, item in value.items())
-    return all(map(_has_names, value)) if isinstance(value, list | tuple) else True
-
-
-def _text(value: str) -> str:
-    """Raises ValueError for a text that no file can have as its name."""
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("a text without NUL bytes and halves of characters")
-    return value
-
-
-def _seconds(value: Any) -> Any:
-    """`90`, `90s`, `10m`, `1.5h` or `2d` in seconds."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", value)
-        if not match:
-            raise ValueError("a time such as 90s, 10m or 1.5h")
-        return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
-    return value
-
-
-def _bytes(value: Any) -> Any:
-    """`800m`, `4g` or `2.5GB` in bytes."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", value.lower())
-        if not match:
-            raise ValueError("an amount of memory such as 800m or 4g")
-        return int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " "))
-    return value
-
-
-def _fidelity(value: Any) -> Any:
-    """`epochs=5,data=0.25`, a mapping, or a Fidelity."""
-    if isinstance(value, str):
-        value = split(f"fidelity:{value}")[1]
-    if isinstance(value, dict):
-        if unknown := set(value) - set(Fidelity.__dataclass_fields__):
-            name = min(map(str, unknown))
-            allowed = ", ".join(Fidelity.__dataclass_fields__)
-            raise ValueError(f"of the fields {allowed}; there is no {name!r}.{near_miss(name, allowed.split(', '))}")
-        if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value.values() if v is not None):
-            raise ValueError("numbers, such as epochs=5,data=0.25")
-        return Fidelity(**value)
-    return value
-
-
-def _options(value: Any) -> Any:
-    """`layers=20,channels=36`, or a mapping."""
-    if isinstance(value, str):
-        return split(f"final:{value}")[1]
-    if isinstance(value, dict) and not _has_names(value):
-        raise ValueError("options by name")
-    return value
-
 
 ONLY_WHERE_ASKED = ("final", "constraints", "latency_table", "start_from", "clock", "proxy", "funnel", "stoppers")
 """Settings that a run's file leaves out where they say nothing."""
-
-PluginField = Annotated[PluginChoice, BeforeValidator(_sentenced(_plugin))]
-FidelityField = Annotated[Fidelity, BeforeValidator(_sentenced(_fidelity))]
-Text = Annotated[str, AfterValidator(_text)]
-
-
-class FunnelStage(BaseModel):
-    """How a funnel's candidates are judged at one stage, and how many of them: `zero_cost:proxy=synflow:1000`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    evaluator: PluginField
-    candidates: Annotated[int, Field(ge=1, strict=True)]
-
-    def __str__(self) -> str:
-        return f"{self.evaluator}:{self.candidates}"
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"evaluator": self.evaluator.to_dict(), "candidates": self.candidates}
-
-
-def _funnel(value: Any) -> tuple[FunnelStage, ...]:
-    """`zero_cost:1000,train:5`, or a list of stages, each such a text or a mapping. Raises ConfigError."""
-    expected = "a funnel is written as EVALUATOR:CANDIDATES,EVALUATOR:CANDIDATES, such as zero_cost:1000,train:5"
-    if isinstance(value, str):
-        parts = re.findall(r"(?:^|,)(.+?:\d+)(?=,|$)", value)
-        if ",".join(parts) != value:
-            raise ConfigError(f"{value!r:.80} is no funnel; {expected}")
-        value = parts
-    if not isinstance(value, list | tuple):
-        raise ConfigError(f"{value!r:.80} is no funnel; {expected}")
-    stages = []
-    for given in value:
-        if isinstance(given, str):
-            name, _, count = given.rpartition(":")
-            if not name or not count.isdigit():
-                raise ConfigError(f"{given!r:.80} is no stage of a funnel; {expected}")
-            given = {"evaluator": name, "candidates": int(count)}
-        try:
-            stages.append(FunnelStage.model_validate(given))
-        except ValidationError as error:
-            raise ConfigError(_sentence(error, "a stage of the funnel")) from None
-    if len(stages) == 1:
-        raise ConfigError(f"the funnel has one stage; {expected}")
-    for before, after in pairwise(stages):
-        if after.candidates > before.candidates:
-            raise ConfigError(f"the funnel grows from {before.candidates} candidates to {after.candidates}; {expected}")
-    return tuple(stages)
-
-
-def _stoppers(value: Any) -> Any:
-    return (value,) if isinstance(value, str | dict) else value
 
 
 class Config(BaseModel):
@@ -208,17 +45,17 @@ class Config(BaseModel):
     task: PluginField = PluginChoice(name="digits")
     proxy: PluginField | None = None
     funnel: tuple[FunnelStage, ...] = ()
-    stoppers: Annotated[tuple[PluginField, ...], BeforeValidator(_stoppers)] = ()
+    stoppers: Annotated[tuple[PluginField, ...], BeforeValidator(as_tuple)] = ()
     trials: Annotated[int, Field(ge=0, strict=True)] = 20
-    time_limit: Annotated[float, Field(gt=0), BeforeValidator(_seconds)] | None = None
+    time_limit: Annotated[float, Field(gt=0), BeforeValidator(seconds)] | None = None
     clock: Literal["real", "simulated"] = "real"
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
     objectives: tuple[str, ...] = ()
     fidelity: FidelityField = Fidelity()
     final_fidelity: FidelityField = Fidelity()
-    final: Annotated[dict[str, Any], BeforeValidator(_sentenced(_options))] = {}
+    final: Annotated[dict[str, Any], BeforeValidator(sentenced(options_by_name))] = {}
     constraints: tuple[str, ...] = ()
-    latency_table: Annotated[dict[str, Any], BeforeValidator(_sentenced(read_table))] | None = None
+    latency_table: Annotated[dict[str, Any], BeforeValidator(sentenced(read_table))] | None = None
     start_from: tuple[Any, ...] = ()
     baseline: Annotated[int, Field(ge=0, strict=True)] = 3
     max_failures: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -230,8 +67,8 @@ class Config(BaseModel):
     ray: str | None = None
     cpus_per_trial: Annotated[float, Field(gt=0)] | None = None
     gpus_per_trial: Annotated[float, Field(ge=0)] | None = None
-    memory_per_trial: Annotated[int, Field(ge=2**20), BeforeValidator(_bytes)] | None = None
-    time_per_trial: Annotated[float, Field(gt=0), BeforeValidator(_seconds)] | None = None
+    memory_per_trial: Annotated[int, Field(ge=2**20), BeforeValidator(amount_of_bytes)] | None = None
+    time_per_trial: Annotated[float, Field(gt=0), BeforeValidator(seconds)] | None = None
     retries: Annotated[int, Field(ge=0, strict=True)] = 2
     dashboard: bool = False
     dashboard_host: str = "127.0.0.1"
@@ -243,10 +80,10 @@ class Config(BaseModel):
         """A funnel says by whom the candidates are judged first, and how many there are."""
         if not isinstance(given, dict) or not given.get("funnel"):
             return given
-        stages = _sentenced(_funnel)(given["funnel"])
+        stages = sentenced(funnel_of)(given["funnel"])
         first = stages[0]
         evaluator, trials = given.get("evaluator"), given.get("trials")
-        if evaluator is not None and _sentenced(_plugin)(evaluator) != first.evaluator:
+        if evaluator is not None and sentenced(plugin)(evaluator) != first.evaluator:
             raise ValueError(f"the funnel begins with {first}, and the evaluator is {evaluator!r:.80}; leave one out")
         if trials not in (None, first.candidates):
             raise ValueError(f"the funnel begins with {first}, and trials is {trials!r:.80}; leave one out")
@@ -281,7 +118,7 @@ class Config(BaseModel):
     @field_validator("constraints")
     @classmethod
     def _bounds(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_sentenced(lambda text: str(Constraint.parse(text)))(text) for text in value)
+        return tuple(sentenced(lambda text: str(Constraint.parse(text)))(text) for text in value)
 
     @field_validator("start_from")
     @classmethod
@@ -293,7 +130,7 @@ class Config(BaseModel):
     @field_validator("objectives")
     @classmethod
     def _parsed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_sentenced(lambda text: str(Objective.parse(text)))(text) for text in value)
+        return tuple(sentenced(lambda text: str(Objective.parse(text)))(text) for text in value)
 
     def requests_in(self, phase: str) -> int:
         """How many requests a phase of the run has at most (see `Observer.began`)."""
@@ -312,7 +149,7 @@ class Config(BaseModel):
         try:
             return cls.model_validate(settings)
         except ValidationError as error:
-            raise ConfigError(_sentence(error, source)) from None
+            raise ConfigError(sentence_of(error, source, list(cls.model_fields))) from None
 
     @classmethod
     def read(cls, path: Path, **overrides: Any) -> Self:
@@ -353,18 +190,3 @@ class Config(BaseModel):
         """The file that would repeat the run."""
         text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
         return f"# nas run --config THIS_FILE repeats the run.\n{text}"
-
-
-def _sentence(error: ValidationError, source: str) -> str:
-    first = error.errors()[0]
-    key = str(first["loc"][0]) if first["loc"] else ""
-    if first["type"] == "extra_forbidden":
-        allowed = list(Config.model_fields)
-        return f"{source}: no setting is named {key!r}.{near_miss(key, allowed)} Settings: {', '.join(allowed)}"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "sentence":
-        return f"{source}: {key}: {message}"
-    if not key:  # about several settings at once: it names them itself
-        return f"{source}: {message}"
-    message = message.removeprefix("Assertion failed, ").removeprefix("Input should be ")
-    return f"{source}: {key} is {first['input']!r:.80}; expected {message}"

@@ -8,32 +8,28 @@ data, each once.
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from .advice import Advice
 from .checkpoint import remove_checkpoint
-from .errors import Interrupted, LedgerError, ReplayError, RunFailed, StorageError, one_line
+from .errors import Interrupted, LedgerError, ReplayError, RunFailed
 from .executors import Executor, Message
 from .guarded import Guarded
-from .inheritance import learnt_name
+from .inheritance import forget_what_was_learnt
+from .journal import Journal
 from .ledger import Event, EventKind, Ledger, Start
-from .models import model_name
-from .plan import Observer, Plan, trial_seed
-from .standing import FINALISTS, Standing
-from .storage import Storage, fetch
+from .models import fetch_models
+from .phases import Phases
+from .plan import Observer, Plan, phase_of, trial_seed
+from .standing import Standing
+from .storage import Storage
 from .trial import (
     Evaluate,
-    Learn,
     Lost,
     Outcome,
-    Report,
     Request,
     State,
     Teach,
@@ -42,7 +38,6 @@ from .trial import (
     request_to_dict,
 )
 
-SECONDS_BETWEEN_REPORT_COMMITS = 1.0
 PROPOSALS_A_TURN = 64
 """A strategy may ask for known networks again and again: now and then the turn ends all the same."""
 SECONDS_TO_LEAVE = 5.0
@@ -63,9 +58,8 @@ class Engine:
     ) -> None:
         self.plan, self.ledger, self.executor = plan, ledger, executor
         self.observer = observer or Observer()
-        given = () if plan.config.trials else plan.start_from
-        by_stage, several = plan.by_stage, len(plan.funnel) > 1
-        self.standing = Standing(plan.domain, by_stage, plan.config.max_failures, given, several)
+        self._journal = Journal(ledger)
+        self.standing = Standing.of(plan)
         self._storage, self._folder = storage, folder
         self._open: dict[int, Request] = {}
         self._waiting: deque[int] = deque()
@@ -73,24 +67,15 @@ class Engine:
         self._losses: dict[int, int] = {}
         self._begun: set[int] = set()
         self._cut: dict[int, str] = {}
-        self._staged: Counter[int] = Counter()
-        self._taught: dict[int, Trial | None] = {}
         self._networks: dict[bytes, int] = {}
         self._twins: dict[int, list[int]] = {}
-        self._announcements: list[Callable[[], None]] = []
         self._said: set[str] = set()
         self._ended: str | None = None
-        self._finished = self._idle = self._dirty = False
+        self._finished = self._idle = False
         self._numbers = self._asked = 0
-        self._elapsed_before = 0.0
-        self._began = self._committed = time.monotonic()
-        self._strategy = Guarded(plan, self._rng(0), storage)
-        self._advice = Advice(plan, self._rng)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds that the run has worked, over all its processes."""
-        return self._elapsed_before + time.monotonic() - self._began
+        self._phases = Phases(plan, self.standing)
+        self._strategy = Guarded(plan, plan.rng(0), storage)
+        self._advice = Advice(plan)
 
     def run(self) -> None:
         """Goes on to the end.
@@ -105,25 +90,24 @@ class Engine:
                 if self.plan.config.trials:
                     self.observer.began("search")
                 self._loop(self._propose)
-                self._record("end", None, {"reason": self._ended or "the strategy is done"})
+                self._journal.record("end", None, {"reason": self._ended or "the strategy is done"})
             if not self._finished:
                 for stage in range(1, len(self.plan.funnel)):
-                    self._prepare(stage)
-                    self.observer.began(f"stage {stage + 1}")
-                    self._loop(partial(self._promote, stage))
+                    self._promote(stage)
                 self.standing.candidates()
                 self.observer.began("final")
-                self._loop(self._finalise)
-                self._fetch_models()
-                self._record("finished", None, {})
-            self._commit()
+                self._loop(lambda: self._plan_phase(lambda: self._phases.final(self.plan.rng(1))))
+                done = [trial.number for trial in self.standing.final if trial.state == "done"]
+                fetch_models(self._storage, self._folder, done)
+                self._journal.record("finished", None, {})
+            self._journal.commit()
             self._strategy.legacies.clear()
-            self._forget_what_was_learnt()
+            forget_what_was_learnt(self._storage, self._phases.taught)
         except BaseException as stopped:
             if isinstance(stopped, RunFailed):
-                self._record("failed", None, {"reason": str(stopped)})
+                self._journal.record("failed", None, {"reason": str(stopped)})
             with suppress(LedgerError):  # what came back is kept, whatever stops the run
-                self.ledger.commit(self.elapsed)
+                self._journal.keep()
             raise
         finally:
             self.executor.close()
@@ -141,7 +125,7 @@ class Engine:
                     self._hand_out(self._waiting.popleft())
                 else:
                     more = propose()
-            self._commit()
+            self._journal.commit()
             if self._running or not self.executor.free:
                 for message in self.executor.wait():
                     self._receive(message)
@@ -157,7 +141,7 @@ class Engine:
         worker = self.executor.submit(number, request, trial_seed(self.plan.config.seed, number))
         self._running.add(number)
         self.ledger.start(Start(number, worker, time.time(), attempt))
-        self._announcements.append(lambda: self.observer.started(number, request))
+        self._journal.then(lambda: self.observer.started(number, request))
 
     def _propose(self) -> bool:
         """One request of the strategy's, recorded; False where it has none, or the budget is spent."""
@@ -173,58 +157,32 @@ class Engine:
         request = self._strategy.ask()
         if request is None:
             self._idle = True
-            self._record("ask", None, {})
+            self._journal.record("ask", None, {})
             return False
         self._place(self._accept("ask", request))
         return True
 
+    def _plan_phase(self, planned: Callable[[], list[Request]]) -> bool:
+        """Makes the requests that a phase of the run itself asks for, when nothing of it is under way."""
+        if self._running or self._waiting:
+            return False
+        requests = planned()
+        for request in requests:
+            self._place(self._accept("final", request))
+        return bool(requests)
+
     def _prepare(self, stage: int) -> None:
         """Lets the stage's evaluator learn, if it has to. Raises RunFailed where that fails."""
-        if not self.plan.funnel[stage].evaluator.learns or not self.plan.config.trials:
-            return
-        if self._taught.get(stage) is None:
+        if self._phases.learns(stage):
             self.observer.began("preparation")
-            self._loop(partial(self._teach, stage))
-        taught = self._taught[stage]
-        if taught is None or taught.state != "done":
-            name, why = self.plan.funnel[stage].evaluator.known_as, taught and (taught.error or taught.state)
-            raise RunFailed(f"the evaluator {name!r} could not learn: {why}")
+            self._loop(lambda: self._plan_phase(lambda: self._phases.lesson(stage)))
+        self._phases.check(stage)
 
-    def _teach(self, stage: int) -> bool:
-        if stage in self._taught:
-            return False
-        self._place(self._accept("final", Teach(stage)))
-        return True
-
-    def _promote(self, stage: int) -> bool:
-        """Plans a stage of the funnel, once: the best of the one before."""
-        if self._staged[stage] or self._late():
-            return False
-        before, here = self.plan.funnel[stage - 1], self.plan.funnel[stage]
-        chosen = self.standing.promoted(stage - 1, here.candidates, before.objectives)
-        if not chosen:
-            raise RunFailed(f"no candidate could be judged. {self.standing.failures()}")
-        for architecture in chosen:
-            self._place(self._accept("final", Evaluate(architecture, self.plan.config.fidelity, stage=stage)))
-        return True
-
-    def _finalise(self) -> bool:
-        """Plans the final trainings: once all of them, later another candidate for one that failed."""
-        final = self.standing.final
-        if self._running or self._waiting or any(trial.state == "done" for trial in final):
-            return False
-        candidates = self.standing.candidates()
-        if len(final) >= FINALISTS:
-            raise RunFailed(f"the final training failed {len(final)} times, last with: {final[-1].error}")
-        chosen = candidates[min(len(final), len(candidates) - 1)]
-        fidelity = self.plan.config.final_fidelity
-        planned: list[Evaluate] = [Evaluate(self.plan.final(chosen), fidelity, "final")]
-        if not final:
-            drawn = self.plan.domain.sample_different(self.plan.config.baseline, self._rng(1))
-            planned += [Evaluate(self.plan.final(architecture), fidelity, "baseline") for architecture in drawn]
-        for request in planned:
-            self._place(self._accept("final", request))
-        return True
+    def _promote(self, stage: int) -> None:
+        """A stage of the funnel."""
+        self._prepare(stage)
+        self.observer.began(f"stage {stage + 1}")
+        self._loop(lambda: self._plan_phase(lambda: [] if self._late() else self._phases.promoted(stage)))
 
     def _place(self, number: int) -> None:
         """Where an accepted request goes: to the workers, unless its network's result is on record or on its way."""
@@ -251,20 +209,16 @@ class Engine:
                 self._tell(self._trial(message, message.state, why or message.error))
         else:
             self.ledger.report(message.number, message.epoch, dict(message.metrics))
-            self._announcements.append(lambda: self.observer.reported(message))
+            self._journal.then(lambda: self.observer.reported(message))
             if message.note is not None and message.note not in self._said:
                 self._said.add(message.note)
-                self._announcements.append(lambda: self.observer.note(message.note or ""))
-            why = self._reason_to_stop(message)
+                self._journal.then(lambda: self.observer.note(message.note or ""))
+            request = self._open[message.number]
+            late = request.purpose == "search" and self._late()
+            why = "stopped by the run's time limit" if late else self._advice.stop(request, message)
             if why is not None:
                 self._cut[message.number] = why
                 self.executor.stop(message.number, "pruned")
-
-    def _reason_to_stop(self, report: Report) -> str | None:
-        request = self._open[report.number]
-        if request.purpose == "search" and self._late():
-            return "stopped by the run's time limit"
-        return self._advice.stop(request, report)
 
     def _lose(self, lost: Lost) -> None:
         """A worker is gone: its request runs again, at most `retries` times."""
@@ -276,28 +230,24 @@ class Engine:
             self._tell(self._trial(Outcome(number, lost.state), lost.state, error))
         else:
             self._waiting.appendleft(number)
-            self._announcements.append(lambda: self.observer.lost(number, lost.error))
+            self._journal.then(lambda: self.observer.lost(number, lost.error))
 
     def _late(self) -> bool:
         limit, simulated = self.plan.config.time_limit, self.plan.config.clock == "simulated"
-        return limit is not None and (self.standing.simulated if simulated else self.elapsed) >= limit
+        return limit is not None and (self.standing.simulated if simulated else self._journal.elapsed) >= limit
 
     def _trial(self, outcome: Outcome, state: State, error: str | None, same_as: int | None = None) -> Trial:
-        request, metrics = self._open[outcome.number], outcome.metrics
-        missing = []
-        if isinstance(request, Evaluate):
-            by = self.plan.funnel[request.stage] if request.purpose == "search" else self.plan.judge
-            missing = [o.metric for o in by.objectives if o.metric not in metrics]
-        if state == "done" and missing:
-            given = ", ".join(metrics) or "none"
-            state, error = "failed", f"the evaluator gave no {missing[0]!r}, which is an objective; it gave: {given}"
-        derived = outcome.derived
-        if derived is not None and (wrong := self._strategy.wrong_about(derived)):
-            derived, state, error = None, "failed", f"the strategy derived {wrong}"
+        """What came back, as a trial: failed, where an objective is missing or what was derived is no architecture."""
+        request, derived = self._open[outcome.number], outcome.derived
+        wrong = self.plan.wrong_about(request, outcome.metrics) if state == "done" else None
+        if derived is not None and (invalid := self._strategy.wrong_about(derived)):
+            derived, wrong = None, f"the strategy derived {invalid}"
+        if wrong is not None:
+            state, error = "failed", wrong
         seed = trial_seed(self.plan.config.seed, outcome.number)
         return Trial(
-            outcome.number, request, state, metrics, outcome.curve, outcome.seconds, outcome.worker, error, seed,
-            derived, same_as, outcome.details, outcome.notes,
+            outcome.number, request, state, outcome.metrics, outcome.curve, outcome.seconds, outcome.worker, error,
+            seed, derived, same_as, outcome.details, outcome.notes,
         )  # fmt: skip
 
     def _tell_same(self, number: int, told: Event) -> None:
@@ -307,9 +257,9 @@ class Engine:
         self._tell(self._trial(outcome, known["state"], known["error"], same_as=told.number))
 
     def _tell(self, trial: Trial) -> None:
-        event = self._record("tell", trial.number, trial.to_dict())
+        event = self._journal.record("tell", trial.number, trial.to_dict())
         self._learn_of(trial, event)
-        self._announcements.append(lambda: self._announce(trial))
+        self._journal.then(lambda: self._announce(trial))
         if isinstance(trial.request, Evaluate) and trial.purpose == "search" and trial.same_as is None:
             self._networks.pop(self.standing.network(trial.request), None)
         for twin in self._twins.pop(trial.number, []):  # the requests for the same network that waited for this one
@@ -323,21 +273,6 @@ class Engine:
         self._strategy.settle(self._open.values())
         self.observer.ended(trial)
 
-    def _fetch_models(self) -> None:
-        """The model found into the run's folder, where workers left it elsewhere. Raises StorageError."""
-        for trial in self.standing.final:
-            name = model_name(trial.number)
-            if trial.state == "done" and not (self._folder / name).exists():
-                try:
-                    fetch(self._storage, name, self._folder)
-                except OSError as error:
-                    raise StorageError(f"the model found cannot be fetched: {one_line(error)}") from error
-
-    def _forget_what_was_learnt(self) -> None:
-        for stage in self._taught:
-            with suppress(OSError):  # what stays is only in the way
-                self._storage.remove(learnt_name(stage))
-
     def _learn_of(self, trial: Trial, event: int) -> None:
         """What a result changes, whether it has just come back or is played back."""
         self._running.discard(trial.number)
@@ -346,7 +281,7 @@ class Engine:
         self._idle = False
         self.standing.add(trial, event)
         if isinstance(trial.request, Teach):
-            self._taught[trial.request.stage] = trial
+            self._phases.taught[trial.request.stage] = trial
         elif trial.purpose == "search":
             self._advice.tell(trial)
             if trial.stage == 0:
@@ -355,19 +290,15 @@ class Engine:
     def _accept(self, kind: EventKind, request: Request) -> int:
         """Records a new request; its number."""
         number = self._admit(request)
-        self._record(kind, number, request_to_dict(request))
+        self._journal.record(kind, number, request_to_dict(request))
         return number
 
     def _admit(self, request: Request) -> int:
         number = self._numbers
         self._numbers += 1
         self._open[number] = request
-        if isinstance(request, Teach):
-            self._taught.setdefault(request.stage, None)
-        elif request.purpose == "search":
-            stage = 0 if isinstance(request, Learn) else request.stage
-            self._staged[stage] += 1
-            self._asked += stage == 0
+        self._phases.admit(request)
+        self._asked += phase_of(request) == "search"
         return number
 
     def _leave(self) -> None:
@@ -380,12 +311,11 @@ class Engine:
                 self._receive(message)
                 if isinstance(message, Outcome):
                     self._running.discard(message.number)
-        self.ledger.commit(self.elapsed)
+        self._journal.keep()
         raise Interrupted(f"interrupted; everything finished so far is kept. Go on with: nas resume {self._folder}")
 
     def _replay(self) -> None:
         """Plays the record back through the strategy, which must ask what it asked before."""
-        self._elapsed_before = self.ledger.elapsed()
         for event in self.ledger.events():
             if event.kind == "ask":
                 self._replay_ask(event)
@@ -398,7 +328,7 @@ class Engine:
                 self._ended = str(event.body["reason"])
             elif event.kind == "finished":
                 self._finished = True
-        self._began = time.monotonic()
+        self._journal.begin()
         self.standing.check()
         for number in list(self._open):
             self._advice.remember(number, [metrics for _, metrics in self.ledger.reports(number)])
@@ -417,20 +347,3 @@ class Engine:
         self._idle = request is None
         if request is not None:
             self._admit(request)
-
-    def _record(self, kind: EventKind, number: int | None, body: dict[str, Any]) -> int:
-        self._dirty = True
-        return self.ledger.record(kind, number, self.elapsed, body)
-
-    def _commit(self) -> None:
-        """Makes the turn durable, then says what happened in it. Reports alone may wait a second."""
-        now = time.monotonic()
-        if self._dirty or now - self._committed >= SECONDS_BETWEEN_REPORT_COMMITS:
-            self.ledger.commit(self.elapsed)
-            self._committed, self._dirty = now, False
-        announcements, self._announcements = self._announcements, []
-        for announce in announcements:
-            announce()
-
-    def _rng(self, stream: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence(self.plan.config.seed, spawn_key=(stream,)))

@@ -28,6 +28,13 @@ def learnt_name(stage: int) -> str:
     return f"learnt/{stage}.safetensors"
 
 
+def forget_what_was_learnt(storage: Storage, stages: Iterable[int]) -> None:
+    """Removes what the evaluators of these stages learnt: the run has finished."""
+    for stage in stages:
+        with suppress(OSError):  # what stays is only in the way
+            storage.remove(learnt_name(stage))
+
+
 def hand_down(storage: Storage, name: str, model: nn.Module) -> None:
     """Leaves the model's weights under the name. Raises OSError where there is no room for them."""
     from safetensors.torch import save

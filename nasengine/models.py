@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import RunError
-from .storage import Storage
+from .errors import RunError, StorageError, one_line
+from .storage import Storage, fetch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,6 +30,16 @@ def save_model(storage: Storage, number: int, model: nn.Module) -> None:
     from safetensors.torch import save
 
     storage.write(model_name(number), save(weights(model)))
+
+
+def fetch_models(storage: Storage, folder: Path, numbers: Iterable[int]) -> None:
+    """The models of these trials into the run's folder, where workers left them elsewhere. Raises StorageError."""
+    for name in map(model_name, numbers):
+        if not (folder / name).exists():
+            try:
+                fetch(storage, name, folder)
+            except OSError as error:
+                raise StorageError(f"the model found cannot be fetched: {one_line(error)}") from error
 
 
 def load_weights(folder: Path, number: int) -> dict[str, Tensor]:

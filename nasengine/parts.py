@@ -14,11 +14,12 @@ from .latency import LatencyTable, check_tables
 from .plugin import Plugin
 
 if TYPE_CHECKING:
-    from .config import Config, PluginChoice
+    from .config import Config
     from .domain import Domain
     from .evaluator import Evaluator, Fidelity
     from .plan import Plan, Stage
     from .registry import Kind
+    from .settings import PluginChoice
     from .space import SearchSpace
     from .stopper import Stopper
     from .strategy import Strategy
@@ -80,8 +81,8 @@ def _funnel(config: Config, roles: dict[str, Plugin]) -> tuple[list[Stage], Stag
     plugins to the roles. Raises ConfigError."""
     from inspect import isgeneratorfunction
 
-    from .config import PluginChoice
     from .plan import Stage, role_of_evaluator
+    from .settings import PluginChoice
     from .strategy import OneShotStrategy
 
     strategy, task, evaluator = roles["strategy"], cast("Task", roles["task"]), cast("Evaluator", roles["evaluator"])
@@ -229,7 +230,7 @@ def named_architecture(given: str | Mapping[str, Any]) -> Architecture:
 def around(config: Config, fixed: bool = False) -> Config:
     """The configuration whose `start_from` holds what its files hold, and whose space, where none was asked for, or
     none with options, is that of the first; a fixed one is left as it is."""
-    from .config import PluginChoice
+    from .settings import PluginChoice
 
     if not config.start_from:
         return config
@@ -295,8 +296,8 @@ def _part(kind: Kind, config: Config, objects: Mapping[Any, Plugin]) -> Plugin:
 
 def choice_of(kind: Any, plugin: Plugin) -> Any:
     """An object as the configuration names it: options that are no JSON values are left to the object."""
-    from .config import PluginChoice
     from .registry import importable, name_of
+    from .settings import PluginChoice
 
     plugin.known_as = name_of(kind, plugin)
     return PluginChoice(name=plugin.known_as, options=plugin.settings if importable(plugin) else {})

@@ -76,6 +76,19 @@ class Plan:
         """How many epochs a full evaluation takes: by the fidelity, the evaluator's option, or the task's recipe."""
         return self.config.fidelity.epochs or self.evaluator.own_epochs or self.task.recipe.epochs
 
+    def rng(self, stream: int) -> np.random.Generator:
+        """A generator of the run's seed; another number gives another one."""
+        return np.random.default_rng(np.random.SeedSequence(self.config.seed, spawn_key=(stream,)))
+
+    def wrong_about(self, request: Request, metrics: Mapping[str, float]) -> str | None:
+        """What the judgement of a request lacks."""
+        if not isinstance(request, Evaluate):
+            return None
+        by = self.funnel[request.stage] if request.purpose == "search" else self.judge
+        missing = [objective.metric for objective in by.objectives if objective.metric not in metrics]
+        given = ", ".join(metrics) or "none"
+        return f"the evaluator gave no {missing[0]!r}, which is an objective; it gave: {given}" if missing else None
+
     def final(self, architecture: Architecture) -> Architecture:
         """The architecture as it is trained in the end."""
         options = self.domain.options if self.final_options is None else self.final_options

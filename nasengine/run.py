@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -339,34 +338,6 @@ class Run:
 
     def summary(self) -> dict[str, Any]:
         """What the run found, as JSON values."""
-        from .calibration import as_json
+        from .summary import summary
 
-        judged = any(trial.purpose == "final" and trial.state == "done" for trial in self.all_trials)
-        best = self.best if judged or rank(self.all_trials, self.by_stage) else None
-        architecture: Architecture | None = best.architecture if best else None
-        comparison = self.comparison()
-        return {
-            "folder": str(self.folder),
-            "finished": self.finished,
-            "seconds": round(self.seconds, 1),
-            "simulated_seconds": round(self.simulated, 1),
-            "trials": len(self._trials),
-            "states": {s: sum(t.state == s for t in self.all_trials) for s in {t.state for t in self.all_trials}},
-            "best": {
-                "number": best.number,
-                "metrics": dict(best.metrics),
-                "architecture": json.loads(architecture.to_json()) if architecture else None,
-            }
-            if best
-            else None,
-            "comparison": {
-                "metric": comparison.metric,
-                "found": comparison.found,
-                "baseline": list(comparison.baseline),
-                "gain": comparison.gain,
-                "spread": comparison.spread,
-            }
-            if comparison
-            else None,
-            **({"calibration": as_json(self.calibration())} if len(self.stages) > 1 else {}),
-        }
+        return summary(self)

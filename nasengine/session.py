@@ -18,10 +18,11 @@ from .plugin import Plugin
 
 if TYPE_CHECKING:
     from .architecture import Architecture
-    from .config import Config, PluginChoice
+    from .config import Config
     from .evaluator import Evaluator, Fidelity
     from .plan import Observer, Plan
     from .run import Run
+    from .settings import PluginChoice
     from .space import SearchSpace
     from .strategy import Strategy
     from .task import Task

@@ -10,7 +10,7 @@ from .architecture import Architecture
 from .domain import Domain
 from .errors import RunFailed
 from .fronts import fronts
-from .plan import rank, simulated_seconds, standing_of
+from .plan import Plan, rank, simulated_seconds, standing_of
 from .trial import Evaluate, Objective, Trial
 
 FINALISTS = 3
@@ -42,6 +42,12 @@ class Standing:
         """The seconds that the search's evaluations would have taken, where the evaluator simulates them."""
         self.final: list[Trial] = []
         """The trainings of what was found that have ended."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> Standing:
+        """At the beginning of a run."""
+        given = () if plan.config.trials else plan.start_from
+        return cls(plan.domain, plan.by_stage, plan.config.max_failures, given, len(plan.funnel) > 1)
 
     def add(self, trial: Trial, event: int) -> None:
         """A trial ended, which the event of that id tells."""

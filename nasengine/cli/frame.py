@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from ..config import PluginChoice
+from ..settings import PluginChoice
 from ..trial import Learn, Trial
 from .chart import chart
 from .tally import Tally

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ..config import Config, PluginChoice
+from ..config import Config
 from ..errors import ConfigError, ReplayError
 from ..evaluator import Fidelity
 from ..parts import choice_of, resolve
 from ..plan import Plan, trial_seed
 from ..plugin import Plugin
 from ..registry import fingerprint
+from ..settings import PluginChoice
 from ..space import SearchSpace
 from ..strategy import OneShotStrategy, Strategy
 from ..task import Task

@@ -22,12 +22,12 @@ import numpy as np
 from ray.tune.search import Searcher
 
 from ..architecture import Architecture
-from ..config import PluginChoice
 from ..errors import ConfigError, ReplayError
 from ..evaluator import FULL, Fidelity
 from ..parts import choice_of
 from ..plugin import Plugin
 from ..registry import bases, importable, make
+from ..settings import PluginChoice
 from ..space import SearchSpace
 from ..strategy import Strategy
 from ..task import Task
