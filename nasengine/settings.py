@@ -148,30 +148,32 @@ class FunnelStage(BaseModel):
 
 def funnel_of(value: Any) -> tuple[FunnelStage, ...]:
     """`zero_cost:1000,train:5`, or a list of stages, each such a text or a mapping. Raises ConfigError."""
-    expected = "a funnel is written as EVALUATOR:CANDIDATES,EVALUATOR:CANDIDATES, such as zero_cost:1000,train:5"
+    expected = "expected EVALUATOR:CANDIDATES,EVALUATOR:CANDIDATES, such as zero_cost:1000,train:5"
     if isinstance(value, str):
         parts = re.findall(r"(?:^|,)(.+?:\d+)(?=,|$)", value)
         if ",".join(parts) != value:
-            raise ConfigError(f"{value!r:.80} is no funnel; {expected}")
+            raise ConfigError(f"the funnel is {value!r:.80}; {expected}")
         value = parts
     if not isinstance(value, list | tuple):
-        raise ConfigError(f"{value!r:.80} is no funnel; {expected}")
+        raise ConfigError(f"the funnel is {value!r:.80}; {expected}")
     stages = []
     for given in value:
         if isinstance(given, str):
             name, _, count = given.rpartition(":")
             if not name or not count.isdigit():
-                raise ConfigError(f"{given!r:.80} is no stage of a funnel; {expected}")
+                raise ConfigError(f"a stage of the funnel is {given!r:.80}; {expected}")
             given = {"evaluator": name, "candidates": int(count)}
         try:
             stages.append(FunnelStage.model_validate(given))
         except ValidationError as error:
             raise ConfigError(sentence_of(error, "a stage of the funnel", list(FunnelStage.model_fields))) from None
     if len(stages) == 1:
-        raise ConfigError(f"the funnel has one stage; {expected}")
+        raise ConfigError(f"the funnel is one stage only; {expected}")
     for before, after in pairwise(stages):
         if after.candidates > before.candidates:
-            raise ConfigError(f"the funnel grows from {before.candidates} candidates to {after.candidates}; {expected}")
+            raise ConfigError(
+                f"the funnel is to grow from {before.candidates} candidates to {after.candidates}; {expected}"
+            )
     return tuple(stages)
 
 
@@ -187,7 +189,7 @@ def sentence_of(error: ValidationError, source: str, allowed: Sequence[str]) -> 
         return f"{source}: no setting is named {key!r}.{near_miss(key, allowed)} Settings: {', '.join(allowed)}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "sentence":
-        return f"{source}: {key}: {message}"
+        return f"{source}: {key}: {message}" if key else f"{source}: {message}"
     if not key:  # about several settings at once: it names them itself
         return f"{source}: {message}"
     message = message.removeprefix("Assertion failed, ").removeprefix("Input should be ")

@@ -159,26 +159,20 @@ class _Performance:
         self.metrics: Metrics = self.curve[-1] if self.curve else {}
         self.note: str | None = None
         self.notes: list[str] = list(checkpoint.get("notes", ())) if checkpoint else []
+        self.seed, self.begun = seed, checkpoint["context"] if checkpoint else None
         parent = request.parent if isinstance(request, Evaluate) else None
-        self.context = Context(
-            worker.space,
-            worker.task(request),
-            worker.device,
-            seed,
-            request.purpose in ("final", "baseline"),
-            checkpoint["context"] if checkpoint else None,
-            None if parent is None else weights_of(worker.storage, weights_name(parent)),
-            self._learnt(),
-        )
+        self.inherited = None if parent is None else weights_of(worker.storage, weights_name(parent))
+        self.learnt: Mapping[str, torch.Tensor] | None = None
+        if isinstance(request, Evaluate) and request.purpose == "search" and worker.evaluator(request).learns:
+            self.learnt = worker.learnt(request.stage)
         self._written = time.monotonic()
 
-    def _learnt(self) -> Mapping[str, torch.Tensor] | None:
-        request, worker = self.request, self.worker
-        judges = isinstance(request, Evaluate) and request.purpose == "search" and worker.evaluator(request).learns
-        return worker.learnt(request.stage) if judges else None  # type: ignore[union-attr]
-
     def drive(self) -> Generator[Report, Verdict | None, Verdict]:
-        request = self.request
+        request, worker = self.request, self.worker
+        self.context = Context(
+            worker.space, worker.task(request), worker.device, self.seed, request.purpose in ("final", "baseline"),
+            self.begun, self.inherited, self.learnt,
+        )  # fmt: skip
         work: Generator[Metrics, None, Metrics | None]
         if isinstance(request, Evaluate):
             work = self._judge(request)

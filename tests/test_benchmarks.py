@@ -69,6 +69,7 @@ def test_training_is_compared_with_a_loader_on_two_networks() -> None:
         assert row["batches from"] != sources[0] or numbers(row["time, × memory"]) == [1.0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("warm_python")
 @pytest.mark.parametrize("form", [pytest.param("text", marks=pytest.mark.slow), "markdown"])
 def test_the_loop_is_compared_with_optuna_and_with_what_the_disk_asks(form: str) -> None:
@@ -100,6 +101,7 @@ def test_start_up_is_compared_with_torch() -> None:
         assert positive(row["time, × import torch"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("warm_python")
 def test_a_search_is_compared_with_random_networks() -> None:
     output = printed("digits_search", "--markdown")
@@ -178,6 +180,7 @@ def test_sections_of_orchestration_are_chosen_by_name() -> None:
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "nas"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "table"),
     [("nas_bench_201", "nas_bench_201.csv.gz"), ("nas_bench_graph", "nas_bench_graph_cora_citeseer.npz")],

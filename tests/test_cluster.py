@@ -99,6 +99,7 @@ AGENTS = {"ray::DashboardAgent", "ray::RuntimeEnvAgent", ""}
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's tables of processes and sockets")
 @pytest.mark.usefixtures("warm_python")
 def test_a_run_on_rays_own_cluster_listens_to_this_machine_only_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_each_result_is_that_of_the_search_alone(tabular: str, tmp_path: Path) -
         assert result.simulated == run.simulated == result.clock[-1]
 
 
+@pytest.mark.slow
 def test_several_processes_find_what_one_does(tabular: str, tmp_path: Path) -> None:
     def told(found: nasengine.Compared) -> list[Any]:
         return [(r.strategy, r.seed, r.found, r.best, r.clock) for r in found.results]

@@ -33,8 +33,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-SLOW = {"many-workers.md"}
-"""Pages that begin one Ray after the other."""
+SLOW = {"many-workers.md", "evaluators.md", "reports.md", "search-spaces.md"}
+"""Pages that begin one Ray after the other, or whose commands take long together."""
 
 SHOWN_ONLY = {
     r"nas compare .+ --seeds 100": "takes minutes, and a benchmark's table; docs/comparing.md runs a smaller one",

@@ -179,13 +179,13 @@ def nasengine_identity() -> Any:
 @pytest.mark.parametrize(
     ("funnel", "says"),
     [
-        ("train:5", "the funnel has one stage; a funnel is written as EVALUATOR:CANDIDATES,"),
-        ("train:5,train:6", "the funnel grows from 5 candidates to 6"),
-        ("train,train:6", "the funnel has one stage"),
-        ("train:5,train", "'train:5,train' is no funnel"),
+        ("train:5", "the funnel is one stage only; expected EVALUATOR:CANDIDATES,"),
+        ("train:5,train:6", "the funnel is to grow from 5 candidates to 6"),
+        ("train,train:6", "the funnel is one stage only"),
+        ("train:5,train", "the funnel is 'train:5,train'"),
         ("train:5,train:0", "candidates is 0; expected"),
         ("train:5,trian:3", "no evaluator named 'trian'. Did you mean 'train'?"),
-        (7, "7 is no funnel"),
+        (7, "the funnel is 7"),
     ],
 )
 def test_a_mistaken_funnel_is_refused_in_a_sentence(funnel: Any, says: str, tmp_path: Path) -> None:

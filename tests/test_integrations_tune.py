@@ -382,6 +382,7 @@ def test_tune_restores_an_experiment_and_its_strategy(tmp_path: Path) -> None:
     assert configs(results) == {again.suggest(str(number))["architecture"] for number in range(4)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_the_script_of_the_book_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

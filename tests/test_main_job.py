@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = "nas run --space cell --strategy darts"
-SHORT = f"{COMMAND}:epochs=1 --evaluator train:epochs=4"
+SHORT = f"{COMMAND}:epochs=1 --evaluator train:epochs=3"
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ class Fresh(nasengine.Strategy):
     def tell(self, trial: nasengine.Trial) -> None: ...
 
 
-@pytest.mark.parametrize("count", [12, pytest.param(204, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [204])
 def test_each_ends_in_its_state_and_leaves_no_memory_behind(count: int, tmp_path: Path) -> None:
     measures = Measures()
     run = nasengine.search(

@@ -174,6 +174,7 @@ def grown(folder: Path, strategy: str, trials: int) -> tuple[float, float]:
     return slower, added
 
 
+@pytest.mark.slow
 def test_a_trial_takes_as_long_at_the_end_of_a_search_as_at_its_beginning(tmp_path: Path) -> None:
     slower, _ = grown(tmp_path, "evolution", 1_500)
     assert slower < 2
