@@ -78,7 +78,7 @@ class Config(BaseModel):
     @classmethod
     def _judged_first(cls, given: Any) -> Any:
         """A funnel says by whom the candidates are judged first, and how many there are."""
-        if not isinstance(given, dict) or not given.get("funnel"):
+        if not isinstance(given, dict) or given.get("funnel") in (None, (), []):
             return given
         stages = sentenced(funnel_of)(given["funnel"])
         first = stages[0]

@@ -102,11 +102,11 @@ class LatencyTable:
         return found
 
     @classmethod
-    def from_dict(cls, data: object, source: str = "the latency table") -> LatencyTable:
+    def from_dict(cls, data: object, source: str = "latency_table is given, which") -> LatencyTable:
         """Raises ConfigError where `data` is not what `to_dict` gives."""
         names = {field.name for field in fields(cls)}
         if not isinstance(data, Mapping) or data.get("format") != FORMAT or set(data) != {"format", *names}:
-            raise ConfigError(f"{source} is no latency table; nas profile makes one")
+            raise ConfigError(f"{source} is no latency table; expected a file that nas profile made")
         try:
             costs = {
                 str(name): [(option, float(cost)) for option, cost in pairs] for name, pairs in data["costs"].items()
@@ -119,7 +119,7 @@ class LatencyTable:
         texts = all(isinstance(data[name], str) for name in ("space", "task", "device", "torch"))
         mappings = isinstance(data["options"], Mapping) and isinstance(data["error"], Mapping)
         if not numbers or not all(map(math.isfinite, numbers)) or not (whole and texts and mappings):
-            raise ConfigError(f"{source} is a latency table that is damaged; make it again with nas profile")
+            raise ConfigError(f"{source} is a latency table that is damaged; expected one as nas profile made it")
         return cls(**{name: data[name] for name in names - {"base", "costs"}}, base=numbers[0], costs=costs)
 
 
@@ -135,11 +135,12 @@ def read_table(given: object) -> Any:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
-            f"the latency table {given} cannot be read: {error.strerror}; nas profile makes one"
+            f"latency_table is {str(given)!r:.80}, which cannot be read ({error.strerror}); "
+            f"expected a file that nas profile made"
         ) from None
     except (ValueError, RecursionError):
         content = None
-    return LatencyTable.from_dict(content, str(given)).to_dict()
+    return LatencyTable.from_dict(content, f"latency_table is {str(given)!r:.80}, which").to_dict()
 
 
 def check_tables(space: SearchSpace, domain: Domain, tasks: Sequence[Task]) -> None:

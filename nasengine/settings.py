@@ -151,7 +151,7 @@ def funnel_of(value: Any) -> tuple[FunnelStage, ...]:
     expected = "expected EVALUATOR:CANDIDATES,EVALUATOR:CANDIDATES, such as zero_cost:1000,train:5"
     if isinstance(value, str):
         parts = re.findall(r"(?:^|,)(.+?:\d+)(?=,|$)", value)
-        if ",".join(parts) != value:
+        if not parts or ",".join(parts) != value:
             raise ConfigError(f"the funnel is {value!r:.80}; {expected}")
         value = parts
     if not isinstance(value, list | tuple):
@@ -163,6 +163,8 @@ def funnel_of(value: Any) -> tuple[FunnelStage, ...]:
             if not name or not count.isdigit():
                 raise ConfigError(f"a stage of the funnel is {given!r:.80}; {expected}")
             given = {"evaluator": name, "candidates": int(count)}
+        if not isinstance(given, dict | FunnelStage):
+            raise ConfigError(f"a stage of the funnel is {given!r:.80}; {expected}")
         try:
             stages.append(FunnelStage.model_validate(given))
         except ValidationError as error:
@@ -192,5 +194,7 @@ def sentence_of(error: ValidationError, source: str, allowed: Sequence[str]) -> 
         return f"{source}: {key}: {message}" if key else f"{source}: {message}"
     if not key:  # about several settings at once: it names them itself
         return f"{source}: {message}"
+    if first["type"] == "missing":
+        return f"{source}: {key} is not there; expected {' and '.join(allowed)}"
     message = message.removeprefix("Assertion failed, ").removeprefix("Input should be ")
     return f"{source}: {key} is {first['input']!r:.80}; expected {message}"

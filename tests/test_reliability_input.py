@@ -202,7 +202,7 @@ def says_what_is_wrong(error: NasError, settings: dict[Any, Any]) -> None:
     said = str(error)
     assert isinstance(error, ConfigError), said
     named = any(f" {key} is " in said or repr(key) in said for key in settings)
-    quoted = ("is no option", "is no objective", "is no constraint", "the fidelity's")
+    quoted = ("is no option", "is no objective", "is no constraint", "the fidelity's", "the funnel")
     assert named or any(word in said for word in quoted), said
     assert any(word in said for word in ("expected", "Settings: ", "write options as")), said
 
