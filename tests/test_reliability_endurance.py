@@ -46,13 +46,13 @@ class Stops(Observer):
 def test_resuming_costs_less_than_the_search_did_though_its_candidates_cost_nothing(tmp_path: Path) -> None:
     """From being asked to resume to the first trial that begins; importing aside."""
     settings = {"evaluator": CHEAP, "trials": 1_001, "baseline": 0, "durable": False, "out": tmp_path / "run"}
-    began = time.process_time()
+    began = time.thread_time()
     with pytest.raises(KeyboardInterrupt):
         nasengine.search(CHAIN, "evolution", observer=Stops(1_000), **settings)  # type: ignore[arg-type]
-    searched = time.process_time()
+    searched = time.thread_time()
     with pytest.raises(KeyboardInterrupt):
         nasengine.resume(tmp_path / "run", observer=Stops(-1))
-    resumed = time.process_time()
+    resumed = time.thread_time()
     print(f"search {searched - began:.2f} s, resume {resumed - searched:.2f} s")
     assert resumed - searched < searched - began
 
