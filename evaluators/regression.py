@@ -2,11 +2,12 @@
 
 Rasmussen, Williams 2006, "Gaussian Processes for Machine Learning": equations 2.25 and 2.26 (mean and variance), 5.12
 (leave-one-out). Its scale is that of the largest likelihood; its width and its noise are fixed, as good as any that
-were tried on NAS-Bench-201.
+were tried on NAS-Bench-201. Forecasts are combined as in Bates, Granger 1969, "The combination of forecasts".
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -53,6 +54,27 @@ class Regression:
         """(m, kinds): what has these scores among the known outputs; beyond them the smallest, and the largest."""
         columns = zip(scores.T, self.sorted_scores.T, self.sorted.T, strict=True)
         return np.stack([np.interp(asked, known, outputs) for asked, known, outputs in columns], axis=1)
+
+
+class Ensemble:
+    """Regressions of the same outputs from different inputs, as one: a mixture of what they foretell.
+
+    Each weighs the less, the larger its leave-one-out error is. Where the members disagree, the spread is larger.
+    """
+
+    def __init__(self, inputs: Sequence[Floats], outputs: Floats) -> None:
+        """inputs: of each member, (n, features of its own); outputs: (n, kinds)."""
+        self.members = [Regression(each, outputs) for each in inputs]
+        accuracies = 1 / np.maximum([member.error for member in self.members], 1e-12)
+        self.shares: Floats = accuracies / accuracies.sum()
+        self.scores, self.values = self.members[0].scores, self.members[0].values  # alike in all of them
+
+    def predict(self, inputs: Sequence[Floats]) -> tuple[Floats, Floats]:
+        """Each member's inputs, (m, features of its own) → the mean and the standard deviation, both (m, kinds)."""
+        foretold = [member.predict(each) for member, each in zip(self.members, inputs, strict=True)]
+        means, spreads = (np.stack(parts) for parts in zip(*foretold, strict=True))
+        mean: Floats = np.tensordot(self.shares, means, 1)
+        return mean, np.sqrt(np.tensordot(self.shares, spreads**2 + (means - mean) ** 2, 1))
 
 
 def squared_distances(one: Floats, other: Floats) -> Floats:
