@@ -14,8 +14,8 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
-from functools import cache
-from importlib.metadata import EntryPoints, entry_points
+from functools import cache, cached_property
+from importlib.metadata import Distribution, EntryPoints, PathDistribution, entry_points
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -66,8 +66,11 @@ def _entry_points_are_read_once() -> Iterator[None]:
     """A search asks for plugins 25 times; each time Python reads a file of each of a hundred distributions."""
     from nasengine import registry
 
+    metadata: Any = cached_property(Distribution.metadata.fget)  # type: ignore[attr-defined]
+    metadata.__set_name__(PathDistribution, "metadata")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "entry_points", read_once)
+        patch.setattr(PathDistribution, "metadata", metadata)
         yield
 
 
