@@ -8,18 +8,22 @@ import inspect
 import json
 import logging
 import os
+import runpy
 import shlex
 import socket
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
-from functools import cache, cached_property
-from importlib.metadata import Distribution, EntryPoints, PathDistribution, entry_points
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+
+PARTS = Path(__file__).parent / "parts"
+REMEMBERING = PARTS / "remembering.py"
+
+runpy.run_path(str(REMEMBERING))["remember"]()
 
 IN_ONE_PROCESS = {
     "test_ray": "ray",
@@ -50,30 +54,6 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@cache
-def _read(group: str, path: tuple[tuple[str, int], ...]) -> EntryPoints:
-    return entry_points(group=group)
-
-
-def read_once(*, group: str) -> EntryPoints:
-    """What `entry_points` says, read anew where a folder of Python's path has changed, as importlib lists them."""
-    folders = [os.path.abspath(folder) for folder in sys.path]
-    return _read(group, tuple((folder, os.stat(folder).st_mtime_ns) for folder in folders if os.path.exists(folder)))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _entry_points_are_read_once() -> Iterator[None]:
-    """A search asks for plugins 25 times; each time Python reads a file of each of a hundred distributions."""
-    from nasengine import registry
-
-    metadata: Any = cached_property(Distribution.metadata.fget)  # type: ignore[attr-defined]
-    metadata.__set_name__(PathDistribution, "metadata")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "entry_points", read_once)
-        patch.setattr(PathDistribution, "metadata", metadata)
-        yield
-
-
 @pytest.fixture(scope="session")
 def _ray_ends() -> Iterator[None]:
     """Ends what `ray_cluster` began, when all tests of the process are done."""
@@ -100,7 +80,7 @@ def ray_cluster(_ray_ends: None) -> None:
         ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
 
-WARM = Path(__file__).parent / "parts" / "warm.py"
+WARM = PARTS / "warm.py"
 SUBREAPER = 36
 """PR_SET_CHILD_SUBREAPER of prctl(2): orphans of our children become our children, whom we can wait for."""
 
@@ -116,10 +96,11 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         listener.bind(str(path))
         listener.listen()
         handle = listener.fileno()
-        process = subprocess.Popen([sys.executable, str(WARM), str(handle)], stdin=subprocess.PIPE, pass_fds=[handle])
+        command = [sys.executable, str(REMEMBERING), str(WARM), str(handle)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[handle])
     for name in WARM_COMMANDS:
-        command = [sys.executable, "-IS", WARM, path, Path(sysconfig.get_path("scripts"), name)]
-        path.with_name(name).write_text(f'#!/bin/sh\nexec {shlex.join(map(str, command))} "$@"\n')
+        asking = [sys.executable, "-IS", WARM, path, Path(sysconfig.get_path("scripts"), name)]
+        path.with_name(name).write_text(f'#!/bin/sh\nexec {shlex.join(map(str, asking))} "$@"\n')
         path.with_name(name).chmod(0o755)
     yield path
     process.communicate()
@@ -128,7 +109,8 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 class Warm(subprocess.Popen[Any]):
     """A process as ever; but this Python with a module, a file or `-c` is a fork of the process that `path` leads to.
 
-    It differs from a fresh one in that what it imports is there already, and hashes as in all other forks.
+    It differs from a fresh one in that what it imports is there already, hashes as in all other forks, and reads what
+    is installed once.
     """
 
     path: Path
