@@ -59,8 +59,8 @@ class Surrogate(ForeseeingEvaluator):
     What it learns from is what the run has measured, at the same fidelity. A candidate that it foresees costs no
     training; its trial has the metric `predicted`, the objectives' expected values, and `…_spread`, how far off they
     may well be. Predictions steer the search; what the run finds has been evaluated: a candidate that could be the
-    best so far, by its expected value and its spread, always is. Several objectives are foreseen together, costs among
-    them too, and what nothing measured is sure to beat in all of them is evaluated.
+    best so far, by its expected value and `optimism` times its spread, always is. Several objectives are foreseen
+    together, costs among them too, and what nothing measured is sure to beat in all of them is evaluated.
 
     On NAS-Bench-201 (validation accuracy after 12 epochs, CIFAR-10) its Spearman correlation with the truth, on 1,000
     cells that it does not know, is 0.49 after 20 results, 0.63 after 50, 0.73 after 100 and 0.81 after 200 (means over
@@ -72,6 +72,8 @@ class Surrogate(ForeseeingEvaluator):
         tolerance: the largest spread of a candidate that is foreseen, as a share of the spread of what was measured,
             both in ranks (normal scores). 0 foresees nothing; 1 nearly everything.
         every: of so many candidates in a row at least one is evaluated, however sure it is.
+        optimism: a candidate that would be the best so far, were it better than expected by so many spreads, is
+            evaluated.
         encodings: what is compared: `one_hot`, the picks; `path`, the ways from input to output with the operations on
             them (where nobody knows these, the picks); `one_hot+path`, an ensemble of both, in which each weighs the
             more, the better it foretells the results that it was not told.
@@ -84,14 +86,16 @@ class Surrogate(ForeseeingEvaluator):
         initial: int = 20,
         tolerance: float = 0.8,
         every: int = 10,
+        optimism: float = 2.5,
         encodings: Literal["one_hot+path", "one_hot", "path"] = "one_hot+path",
     ) -> None:
         if initial < 2 or every < 1:
             raise ConfigError(
                 f"the evaluator 'surrogate' has initial = {initial} and every = {every}; expected at least 2 and 1"
             )
-        if not 0 <= tolerance < math.inf:
-            raise ConfigError(f"the evaluator 'surrogate' has tolerance = {tolerance}; expected 0 or more")
+        for name, value in (("tolerance", tolerance), ("optimism", optimism)):
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"the evaluator 'surrogate' has {name} = {value}; expected 0 or more")
         if encodings not in ENCODINGS:
             raise ConfigError(
                 f"the evaluator 'surrogate' has encodings = {encodings!r}; expected {', '.join(ENCODINGS)}"
@@ -102,7 +106,8 @@ class Surrogate(ForeseeingEvaluator):
                 f"the evaluator 'surrogate' has evaluator = {self.inner.known_as}, which foresees results itself; "
                 f"expected one that evaluates, such as train"
             )
-        self.initial, self.tolerance, self.every, self.encodings = initial, tolerance, every, encodings
+        self.initial, self.tolerance, self.every = initial, tolerance, every
+        self.optimism, self.encodings = optimism, encodings
         self.simulates, self.provisional, self.learns = self.inner.simulates, self.inner.provisional, self.inner.learns
         self.objectives, self.measures = self.inner.objectives, self.inner.measures
 
@@ -146,7 +151,7 @@ class Surrogate(ForeseeingEvaluator):
             return None
         ensemble, encodings = self._fit(known)
         mean, spread = ensemble.predict([encode(architecture)[None] for encode in encodings])
-        hoped = self._signs * mean + spread
+        hoped = self._signs * mean + self.optimism * spread
         beaten = np.all(self._signs * ensemble.scores >= hoped, axis=1).any()
         if spread.max() > self.tolerance or not beaten:
             return None

@@ -161,6 +161,24 @@ def test_on_nas_bench_201_it_ranks_cells_that_it_does_not_know() -> None:
     assert spearmanr(mean[:, 0], [accuracy[space.notation(other)] for other in others]).statistic > 0.6
 
 
+@pytest.mark.skipif(not NB201.is_file(), reason=f"needs the benchmark's table, {NB201}")
+def test_on_nas_bench_201_what_beats_all_that_is_known_is_evaluated_and_most_others_are_not() -> None:
+    accuracy = pd.read_csv(NB201).set_index("arch_str")["c10_valid_ep12"].to_dict()
+    space: Any = NASBench201Space()
+    domain, rng = space.domain(TinyTask()), np.random.default_rng(0)
+    drawn = domain.sample_different(1_150, rng)
+    truth = [accuracy[space.notation(architecture)] / 100 for architecture in drawn]
+    surrogate = Surrogate(every=10**6)
+    surrogate.start(domain, rng, [ACCURACY])
+    for number in range(150):
+        surrogate.tell(Trial(number, Evaluate(drawn[number]), "done", {"accuracy": truth[number]}))
+    evaluated = {place for place in range(150, 1_150) if surrogate.foresee(drawn[place], Fidelity()) is None}
+    better = {place for place in range(150, 1_150) if truth[place] > max(truth[:150])}
+    assert len(better) >= 5
+    assert len(better & evaluated) >= 0.6 * len(better)
+    assert len(evaluated) <= 150
+
+
 # When it foresees
 
 
@@ -238,7 +256,7 @@ def test_results_of_another_fidelity_and_of_stopped_or_failed_trials_are_not_lea
 
 def test_several_objectives_are_foreseen_and_evaluated_where_nothing_measured_beats_both() -> None:
     domain = tiny()
-    surrogate = Surrogate(every=10**6)
+    surrogate = Surrogate(every=10**6, optimism=1.0)
     surrogate.start(domain, np.random.default_rng(0), [ACCURACY, SIZE])
     drawn = domain.sample_different(300, np.random.default_rng(0))
 
@@ -321,6 +339,7 @@ def test_what_its_evaluator_needs_is_asked_for_before_the_run(tmp_path: Path) ->
         ({"initial": 1}, "initial = 1 and every = 10; expected at least 2 and 1"),
         ({"every": 0}, "every = 0; expected at least 2 and 1"),
         ({"tolerance": -0.1}, "tolerance = -0.1; expected 0 or more"),
+        ({"optimism": -1.0}, "optimism = -1.0; expected 0 or more"),
         ({"tolerance": math.nan}, "tolerance = nan; expected 0 or more"),
         ({"encodings": "graph"}, r"encodings = 'graph'; expected one_hot\+path, one_hot, path"),
         ({"evaluator": "surrogate"}, "evaluator = surrogate, which foresees results itself"),
