@@ -24,12 +24,14 @@ from nasengine.report.compared import rank_sum
 SECTIONS = ("budget", "queries", "noise-free")
 STRATEGIES = (
     "random",
+    "grid",
     "local_search",
     "evolution:population=10,sample=3",
     "evolution",
     "large_scale_evolution",
     "nsga2",
     "reinforce:policy=table",
+    "reinforce",
     "ppo",
     "bohb",
     "optuna:sampler=tpe",

@@ -33,12 +33,13 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-SLOW = {"many-workers.md", "evaluators.md", "reports.md", "search-spaces.md"}
+SLOW = {"many-workers.md", "evaluators.md", "cheap-judgements.md", "hardware.md", "reports.md", "search-spaces.md"}
 """Pages that begin one Ray after the other, or whose commands take long together."""
 
 SHOWN_ONLY = {
     r"nas compare .+ --seeds 100": "takes minutes, and a benchmark's table; docs/comparing.md runs a smaller one",
     r"nas run --space chain --strategy \"asha:sampler=\{.+\} .+|nas run .+--trials 100": "takes long",
+    r"nas run .+ --funnel zero_cost:1000,.+": "takes long; docs/evaluators.md runs a smaller one",
     r"pip install .+": "installs",
     r"git clone .+|cd \S+": "fetches the source",
     r"python3? -m venv \S+|(source|\.) \S+/bin/activate": "makes an environment",
