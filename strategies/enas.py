@@ -25,6 +25,7 @@ from nasengine import (
     batch_statistics,
 )  # fmt: skip
 
+from .guard import ParameterFree, check_guard, first_epoch, operations
 from .policy import ControllerPolicy
 
 
@@ -52,6 +53,8 @@ class ENAS(OneShotStrategy):
         hidden: the controller's units.
         samples: architectures drawn after each epoch, of which the best on one validation batch is derived.
         restarts: independent searches, from different seeds; the best derived architecture is kept.
+        guard: `warn` says so where more than two thirds of the derived operations have no parameters, for five epochs
+            or in the end; `off` does not. There are no architecture weights, so nothing to `stop` by.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class ENAS(OneShotStrategy):
         hidden: int = 64,
         samples: int = 10,
         restarts: int = 1,
+        guard: str = "warn",
     ) -> None:
         given = {
             "epochs": epochs, "batch_size": batch_size, "restart_period": restart_period,
@@ -87,6 +91,8 @@ class ENAS(OneShotStrategy):
                 raise ConfigError(f"the strategy 'enas' has {name} = {value}; expected at least 1")
         if not 0 <= baseline_decay < 1:
             raise ConfigError(f"the strategy 'enas' has baseline_decay = {baseline_decay}; expected 0 or more, below 1")
+        check_guard("enas", guard)
+        self.guard = guard
         self.epochs, self.batch_size, self.restarts = epochs, batch_size, restarts
         self.learning_rate, self.learning_rate_min = learning_rate, learning_rate_min
         self.restart_period, self.restart_factor = restart_period, restart_factor
@@ -108,7 +114,8 @@ class ENAS(OneShotStrategy):
         )
         controller = Controller(self, supernet, context.generator)
         kept = {"policy": controller.policy, "adam": controller.adam, "baseline": controller.baseline}
-        context.keep(supernet=supernet, step=step, cosine=cosine, **kept)
+        free = ParameterFree(self.guard, operations(supernet), first_epoch(epochs))
+        context.keep(supernet=supernet, step=step, cosine=cosine, free=free, **kept)
         for epoch in context.epochs(epochs):
             losses = self._train(supernet, task, step, controller, context)
             cosine.step()
@@ -119,8 +126,10 @@ class ENAS(OneShotStrategy):
             batches = again_and_again(task)
             found = [controller.learn(task, batches, context.generator) for _ in range(steps)]
             reward, entropy = torch.tensor(found).mean(0).tolist()
-            metrics = {"train_loss": loss, "reward": reward, "entropy": entropy}
-            yield Derivation(controller.derive(task, next(batches), context.generator), metrics)
+            derived = controller.derive(task, next(batches), context.generator)
+            share, collapse = free.look(epoch, derived, last=epoch + 1 == epochs)
+            metrics = {"train_loss": loss, "reward": reward, "entropy": entropy, **share}
+            yield Derivation(derived, metrics, collapse)
 
     def _train(
         self,

@@ -1,9 +1,10 @@
-"""The guard of gradient-based one-shot strategies: it says while it happens that a search collapses.
+"""The guard of one-shot strategies: it says while it happens that a search collapses.
 
 Zela, Elsken, Saikia, Marrakchi, Brox, Hutter 2020, "Understanding and Robustifying Differentiable Architecture
 Search", ICLR: where the dominant eigenvalue of the validation loss's Hessian in α grows quickly, what is derived
 generalises badly, often because skip connections take over. Section 5.1 stops early by it; the window, the distance,
-the limit and the first epoch are those of the authors' code.
+the limit and the first epoch are those of the authors' code. A strategy without architecture weights has no such
+Hessian: there `ParameterFree` alone looks.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nasengine import Architecture, Context, Derivation, One, Supernet, Task
+from nasengine import Architecture, ConfigError, Context, Derivation, One, Supernet, Task
 
 from .relaxation import Relaxation
 
@@ -37,8 +38,8 @@ class Guard:
     """Looks at a search after each epoch. `how` is `warn`, `stop` or `off`.
 
     eigenvalues: one for each epoch so far. derived: what the last epochs would have derived, as JSON, latest last.
-    vector: where the power iteration goes on from. first: the first epoch that the rule may go back to. free_for: how
-    many epochs in a row most operations had no parameters.
+    vector: where the power iteration goes on from. first: the first epoch that the rule may go back to. free: the
+    share of operations without parameters.
     """
 
     how: str
@@ -49,12 +50,10 @@ class Guard:
     epochs: int
     first: int
     vector: Tensor
-    operations: Mapping[str, Mapping[Any, bool | None]]
+    free: ParameterFree
     eigenvalues: list[float]
     derived: list[str]
     warned: bool = False
-    collapsed: bool = False
-    free_for: int = 0
     stopped: bool = False
 
     @classmethod
@@ -64,10 +63,11 @@ class Guard:
     ) -> Guard:  # fmt: skip
         generator = torch.Generator().manual_seed(context.seed)
         vector = torch.randn(relaxation.alpha.shape, generator=generator).to(relaxation.alpha)
+        first = max(first_epoch(epochs), warmup)
         return cls(
             how=how, hessian=hessian and len(vector) > 0, task=task, supernet=supernet, relaxation=relaxation,
-            epochs=epochs, first=max(min(FIRST, FIRST * epochs // 50), warmup), vector=vector / vector.norm(),
-            operations=operations(supernet), eigenvalues=[], derived=[],
+            epochs=epochs, first=first, vector=vector / vector.norm(), eigenvalues=[], derived=[],
+            free=ParameterFree(how, operations(supernet), first),
         )  # fmt: skip
 
     def look(self, epoch: int, derived: Architecture, batch: Any) -> Derivation:
@@ -92,21 +92,9 @@ class Guard:
                 notes.append(self._sharper(epoch, ratio))
                 if self.how == "stop":
                     self.stopped, derived = True, Architecture.from_json(self.derived[0])
-        if self.operations:
-            picked = [
-                (pick, kinds[pick]) for name, kinds in self.operations.items() if (pick := derived.picks.get(name))
-            ]
-            free = Counter(pick for pick, learns in picked if learns is False)
-            counted = sum(learns is not None for _, learns in picked)
-            share = free.total() / counted if counted else 1.0
-            metrics["parameter_free"] = share
-            self.free_for = self.free_for + 1 if share > MOSTLY and counted >= FEWEST else 0
-            last = self.stopped or epoch + 1 == self.epochs
-            lasting = self.free_for >= WINDOW and epoch >= self.first and not self.collapsed
-            if self.how != "off" and self.free_for and (lasting or last):
-                self.collapsed = True
-                notes.append(_collapse(free, counted, "in the end" if last else f"after epoch {epoch + 1}"))
-        return Derivation(derived, metrics, "; ".join(notes) or None)
+        share, collapse = self.free.look(epoch, derived, last=self.stopped or epoch + 1 == self.epochs)
+        notes += [collapse] if collapse else []
+        return Derivation(derived, {**metrics, **share}, "; ".join(notes) or None)
 
     def eigenvalue(self, batch: Any) -> float:
         """The dominant eigenvalue of the validation loss's Hessian in α, at the expected weights, on one batch.
@@ -157,13 +145,68 @@ class Guard:
             "eigenvalues": list(self.eigenvalues),
             "derived": list(self.derived),
             "vector": self.vector.clone(),
-            "flags": [self.warned, self.collapsed, self.stopped, self.free_for],
+            "flags": [self.warned, self.stopped],
+            "free": self.free.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.eigenvalues, self.derived = list(state["eigenvalues"]), list(state["derived"])
         self.vector = state["vector"].to(self.vector)
-        self.warned, self.collapsed, self.stopped, self.free_for = state["flags"]
+        self.warned, self.stopped = state["flags"]
+        self.free.load_state_dict(state["free"])
+
+
+@dataclass(slots=True)
+class ParameterFree:
+    """Counts after each epoch how many of the derived operations have no parameters. `how`: as the guard's; `off` says
+    nothing.
+
+    operations: those of `operations`. first: the first epoch, counted from 0, after which a collapse is said.
+    free_for: for how many epochs in a row most had none.
+    """
+
+    how: str
+    operations: Mapping[str, Mapping[Any, bool | None]]
+    first: int
+    free_for: int = 0
+    collapsed: bool = False
+
+    def look(self, epoch: int, derived: Architecture, last: bool) -> tuple[dict[str, float], str | None]:
+        """After an epoch, counted from 0: the metric `parameter_free`, in a space that has such operations, and a
+        sentence where the search collapses."""
+        if not self.operations:
+            return {}, None
+        picked = [(pick, kinds[pick]) for name, kinds in self.operations.items() if (pick := derived.picks.get(name))]
+        free = Counter(pick for pick, learns in picked if learns is False)
+        counted = sum(learns is not None for _, learns in picked)
+        share = free.total() / counted if counted else 1.0
+        self.free_for = self.free_for + 1 if share > MOSTLY and counted >= FEWEST else 0
+        lasting = self.free_for >= WINDOW and epoch >= self.first and not self.collapsed
+        if self.how == "off" or not self.free_for or not (lasting or last):
+            return {"parameter_free": share}, None
+        self.collapsed = True
+        return {"parameter_free": share}, _collapse(free, counted, "in the end" if last else f"after epoch {epoch + 1}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"free_for": self.free_for, "collapsed": self.collapsed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.free_for, self.collapsed = state["free_for"], state["collapsed"]
+
+
+def first_epoch(epochs: int) -> int:
+    """The first epoch of so many, counted from 0, whose architecture weights are taken at their word."""
+    return min(FIRST, FIRST * epochs // 50)
+
+
+def check_guard(strategy: str, guard: str) -> None:
+    """Raises ConfigError for a guard that a strategy without architecture weights cannot have."""
+    if guard not in ("warn", "off"):
+        why = "" if guard != "stop" else (
+            "; stop goes by the validation loss's Hessian in the architecture weights, and it has none"
+        )  # fmt: skip
+        raise ConfigError(f"the strategy {strategy!r} has guard = {guard!r}; expected warn or off{why}")
 
 
 def growth(eigenvalues: list[float], first: int) -> float:
@@ -211,6 +254,6 @@ def operations(supernet: Supernet) -> dict[str, dict[Any, bool | None]]:
 def _collapse(free: Counter[Any], counted: int, when: str) -> str:
     names = ", ".join(f"{count} × {name}" for name, count in free.most_common())
     return (
-        f"{free.total()} of the {counted} operations derived {when} have no parameters ({names}): so do gradient-based "
-        f"searches collapse; hold the result against random architectures, or take another strategy"
+        f"{free.total()} of the {counted} operations derived {when} have no parameters ({names}): so do searches "
+        f"inside a supernet collapse; hold the result against random architectures, or take another strategy"
     )

@@ -27,6 +27,7 @@ from nasengine import (
     train_paths,
 )  # fmt: skip
 
+from .guard import ParameterFree, check_guard, operations
 from .paths import Paths
 
 ATTEMPTS = 20
@@ -51,6 +52,9 @@ class SPOS(OneShotStrategy):
             judged; 0 keeps those of the training, which are of all paths.
         samples: random paths judged after each epoch of the training, to say how it stands.
         restarts: independent searches, from different seeds; the best derived architecture is kept.
+        guard: `warn` says so where more than two thirds of the best path's operations have no parameters, for five
+            generations or in the end; `off` does not. While the supernet is trained nothing is preferred, so nothing is
+            counted. There are no architecture weights, so nothing to `stop` by.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class SPOS(OneShotStrategy):
         calibration: int = 20,
         samples: int = 2,
         restarts: int = 1,
+        guard: str = "warn",
     ) -> None:
         given = {
             "epochs": epochs, "batch_size": batch_size, "population": population, "generations": generations,
@@ -79,6 +84,8 @@ class SPOS(OneShotStrategy):
                 raise ConfigError(f"the strategy 'spos' has {name} = {value}; expected at least 1")
         if not 0 <= mutation <= 1 or calibration < 0:
             raise ConfigError("the strategy 'spos' expects mutation to be a probability, and calibration 0 or more")
+        check_guard("spos", guard)
+        self.guard = guard
         self.epochs, self.batch_size, self.restarts = epochs, batch_size, restarts
         self.learning_rate = 0.5 * batch_size / 1024 if learning_rate is None else learning_rate
         self.momentum, self.weight_decay, self.gradient_clip = momentum, weight_decay, gradient_clip
@@ -93,7 +100,8 @@ class SPOS(OneShotStrategy):
         step = torch.optim.SGD(supernet.parameters(), self.learning_rate, self.momentum, weight_decay=self.weight_decay)
         falling = torch.optim.lr_scheduler.LinearLR(step, 1.0, 0.0, epochs)
         paths = Paths(supernet, task, self.calibration, self.batch_size)
-        context.keep(supernet=supernet, step=step, falling=falling, paths=paths)
+        free = ParameterFree(self.guard, operations(supernet), first=epochs)
+        context.keep(supernet=supernet, step=step, falling=falling, paths=paths, free=free)
         for epoch in context.epochs(epochs + generations):
             if epoch < epochs:
                 batches = task.train_batches(self.batch_size, context.generator)
@@ -108,7 +116,10 @@ class SPOS(OneShotStrategy):
             else:
                 paths.scores = {} if epoch == epochs else paths.scores
                 paths.judge(self._generation(supernet.domain, paths, size, context.rng))
-                yield Derivation(paths.best(1)[0], {"path_score": paths.score, "paths": float(len(paths.scores))})
+                best = paths.best(1)[0]
+                share, collapse = free.look(epoch, best, last=epoch + 1 == epochs + generations)
+                metrics = {"path_score": paths.score, "paths": float(len(paths.scores)), **share}
+                yield Derivation(best, metrics, collapse)
 
     def _generation(self, domain: Domain, paths: Paths, size: int, rng: np.random.Generator) -> list[Architecture]:
         """Algorithm 1: crossovers and mutants of the best so far, none of them judged before; at first random paths."""

@@ -1,4 +1,4 @@
-"""The guard of gradient-based searches: its eigenvalue against a dense Hessian, its rule, and how its words travel."""
+"""The guard of one-shot searches: its eigenvalue against a dense Hessian, its rule, and how its words travel."""
 
 # the rooms are seen by mypy as folders, not under their import names, so what comes from them is Any here
 # mypy: disable-error-code="no-any-return"
@@ -26,8 +26,10 @@ from nasengine.storage import Folder
 from nasengine.strategies import guard as rules
 from nasengine.strategies.darts import DARTS
 from nasengine.strategies.drnas import DrNAS
+from nasengine.strategies.enas import ENAS
 from nasengine.strategies.guard import Guard, dominant, growth, operations
 from nasengine.strategies.relaxation import Relaxation
+from nasengine.strategies.spos import SPOS
 from nasengine.testing import TinySpace, TinyTask
 from nasengine.trial import Learn, Report
 
@@ -315,8 +317,8 @@ def test_a_collapse_is_said_when_it_has_lasted_and_in_the_end() -> None:
     said = {epoch: derivation.note for epoch, derivation in enumerate(found) if derivation.note}
     assert set(said) == {8, 11}
     assert said[8] == (
-        "3 of the 4 operations derived after epoch 9 have no parameters (3 × skip): so do gradient-based searches "
-        "collapse; hold the result against random architectures, or take another strategy"
+        "3 of the 4 operations derived after epoch 9 have no parameters (3 × skip): so do searches inside a "
+        "supernet collapse; hold the result against random architectures, or take another strategy"
     )
     assert str(said[11]).startswith("3 of the 4 operations derived in the end have no parameters (3 × skip)")
 
@@ -327,6 +329,60 @@ def test_what_is_no_collapse_is_not_called_one(how: str, last: str) -> None:
     found = shares(how, ["llll", last], 2)
     expected = last == "nsss"
     assert bool(found[-1].note) == expected
+
+
+# Without architecture weights
+
+
+class Darkened(nn.Module):
+    """Of what comes in, nothing is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(1, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.value.expand(len(x), 16)
+
+
+class Dark(SearchSpace):
+    """Three layers in a row, each of which had better be skipped."""
+
+    def build(self, choose: Chooser, task: Task) -> nn.Module:
+        layers = [choose.one(f"layer{index}", {"dark": Darkened, "skip": nn.Identity}) for index in range(3)]
+        return nn.Sequential(nn.Flatten(), *layers, nn.Linear(16, task.classes))
+
+
+@pytest.mark.parametrize("guard", ["warn", "off"])
+@pytest.mark.parametrize(
+    ("make", "begins"),
+    [
+        (partial(ENAS, epochs=8, controller_steps=2, aggregate=3, samples=40, hidden=8), 0),
+        (partial(SPOS, epochs=20, generations=6, population=2, calibration=2), 20),
+    ],
+    ids=["enas", "spos"],
+)
+def test_strategies_without_architecture_weights_count_what_they_derive_and_say_that_it_collapsed(
+    make: Any, begins: int, guard: str
+) -> None:
+    context = Context(Dark(), TinyTask(), CPU, seed=3)
+    strategy = make(batch_size=16, learning_rate=0.2, guard=guard)
+    found = list(strategy.learn(context.supernet(), TinyTask(), context))
+    assert not any("parameter_free" in derived.metrics for derived in found[:begins])  # there it would be chance
+    for derived in found[begins:]:
+        skipped = [pick for pick in derived.architecture.picks.values() if pick == "skip"]
+        assert derived.metrics["parameter_free"] == len(skipped) / 3
+    assert found[-1].metrics["parameter_free"] == 1
+    said = [derived.note for derived in found]
+    if guard == "off":
+        assert not any(said)
+    else:
+        assert said[-1] == (
+            "3 of the 3 operations derived in the end have no parameters (3 × skip): so do searches inside a supernet "
+            "collapse; hold the result against random architectures, or take another strategy"
+        )
+        assert not any(said[: begins + 4])  # it must have lasted for five
+        assert sum(map(bool, said)) == 2
 
 
 # In a search
@@ -468,7 +524,15 @@ def test_the_flag_sets_the_strategys_option(
     ("strategy", "guard", "sentence"),
     [
         ("random", "stop", "the strategy 'random' has no guard, which is for strategies that learn inside a supernet"),
+        (TALKATIVE, "warn", "Talkative' has no guard; leave out --guard"),
         ("darts", "never", "the strategy 'darts' has guard = 'never'; expected warn, stop or off"),
+        ("enas", "never", "the strategy 'enas' has guard = 'never'; expected warn or off\n"),
+        (
+            "spos",
+            "stop",
+            "the strategy 'spos' has guard = 'stop'; expected warn or off; stop goes by the validation loss's Hessian "
+            "in the architecture weights, and it has none\n",
+        ),
     ],
 )
 def test_a_guard_that_cannot_be_is_one_sentence(

@@ -56,7 +56,7 @@ Log = Annotated[
 def run(
     space: Annotated[str | None, typer.Option(help="What can be built: a name, with options as `cell:layers=4`.  [default: cell]")] = None,
     strategy: Annotated[str | None, typer.Option(help="How to look.  [default: darts]")] = None,
-    guard: Annotated[str | None, typer.Option(metavar="warn|stop|off", help="What a gradient-based one-shot strategy does when it is about to collapse: the same as `darts:guard=stop`.  [default: warn]")] = None,
+    guard: Annotated[str | None, typer.Option(metavar="warn|stop|off", help="What a strategy that learns inside a supernet does when it is about to collapse: the same as `darts:guard=stop`.  [default: warn]")] = None,
     restarts: Annotated[int | None, typer.Option(metavar="N", help="How often a one-shot strategy learns, each time from another seed; side by side with --workers. The best is kept.  [default: 1]")] = None,
     evaluator: Annotated[str | None, typer.Option(help="How a candidate is judged.  [default: train]")] = None,
     funnel: Annotated[str | None, typer.Option(metavar="EVALUATOR:N,…", help="Judge many cheaply, and the best of them better: `zero_cost:1000,train:5`; in place of --evaluator and --trials.")] = None,
@@ -126,15 +126,17 @@ def with_strategy_options(settings: Config, options: Mapping[str, Any]) -> Confi
     """The settings with these options of the strategy. Raises ConfigError where it has none of that name."""
     from ..errors import ConfigError
     from ..registry import load, options_of
+    from ..strategy import OneShotStrategy
 
     name = settings.strategy.name
-    known = options_of(load("strategy", name)) if options else {}
+    cls = load("strategy", name)
+    known = options_of(cls)
     for option in options:
         if option not in known:
-            raise ConfigError(
-                f"the strategy {name!r} has no {option}, which is for strategies that learn inside a supernet, such as "
-                f"darts; leave out --{option}"
-            )
+            learns = "" if issubclass(cls, OneShotStrategy) else (
+                ", which is for strategies that learn inside a supernet, such as darts"
+            )  # fmt: skip
+            raise ConfigError(f"the strategy {name!r} has no {option}{learns}; leave out --{option}")
     choice = settings.strategy.model_copy(update={"options": {**settings.strategy.options, **options}})
     return settings.model_copy(update={"strategy": choice})
 
