@@ -58,7 +58,7 @@ def table(run: Run) -> list[Any]:
 )
 def test_every_strategy_searches_every_space(space: str, strategy: str, tmp_path: Path) -> None:
     run = nasengine.search(
-        space, strategy, evaluator="train:epochs=1", trials=2, baseline=1, fidelity="data=0.2", out=tmp_path / "run"
+        space, strategy, evaluator="train:epochs=1", trials=2, baseline=1, fidelity="data=0.1", out=tmp_path / "run"
     )
     assert run.finished
     assert 0 <= run.best.metrics["test_accuracy"] <= 1

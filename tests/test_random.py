@@ -247,7 +247,7 @@ def test_the_reference_domain_has_what_it_says() -> None:
 
 
 def test_what_the_search_started_from_is_not_drawn_again() -> None:
-    domain = CellSpace(layers=3, channels=2, nodes=1).domain(TinyTask())
+    domain = CellSpace(layers=1, channels=2, nodes=1).domain(TinyTask())
     strategy = started(domain)
     given = next(domain.enumerate())
     strategy.tell(Trial(0, Evaluate(given), "done", {"accuracy": 0.5}))
