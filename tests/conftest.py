@@ -24,6 +24,9 @@ PARTS = Path(__file__).parent / "parts"
 REMEMBERING = PARTS / "remembering.py"
 
 runpy.run_path(str(REMEMBERING))["remember"]()
+# what is compiled is kept, whatever the environment says: else each of a hundred processes compiles it anew
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 IN_ONE_PROCESS = {
     "test_ray": "ray",
