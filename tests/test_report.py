@@ -61,6 +61,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished search whose report is soon made."""
+    return nasengine.search(
+        CHAIN, "random", evaluator=Judge(), trials=2, baseline=0, durable=False,
+        out=tmp_path_factory.mktemp("small") / "run",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
 def page(finished: Run) -> str:
     """Its report."""
     return html.page(finished)
@@ -579,12 +588,12 @@ def test_a_long_row_is_broken_into_rows_that_fit() -> None:
 # the command and the notebook
 
 
-def test_nas_report_writes_into_the_runs_folder_or_where_it_is_told(nas: Callable[..., Any], finished: Run) -> None:
-    code, out, _ = nas("report", finished.folder)
+def test_nas_report_writes_into_the_runs_folder_or_where_it_is_told(nas: Callable[..., Any], small: Run) -> None:
+    code, out, _ = nas("report", small.folder)
     assert code == 0
-    assert out.startswith(str(finished.folder / "report.html"))
-    assert (finished.folder / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-    code, _, _ = nas("report", finished.folder, "-o", "mine.html")
+    assert out.startswith(str(small.folder / "report.html"))
+    assert (small.folder / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    code, _, _ = nas("report", small.folder, "-o", "mine.html")
     assert code == 0
     assert Path("mine.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
@@ -601,9 +610,9 @@ def test_nas_report_writes_into_the_runs_folder_or_where_it_is_told(nas: Callabl
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(
-    arguments: list[str], says: str, nas: Callable[..., Any], finished: Run
+    arguments: list[str], says: str, nas: Callable[..., Any], small: Run
 ) -> None:
-    code, out, err = nas("report", *(str(finished.folder) if a == "RUN" else a for a in arguments))
+    code, out, err = nas("report", *(str(small.folder) if a == "RUN" else a for a in arguments))
     assert (code, out) == (2, "")
     assert says in err
     assert len(err.strip().splitlines()) == 1
