@@ -25,18 +25,21 @@ from nasengine import (
     Chooser,
     Comparison,
     Context,
+    Derivation,
     Evaluator,
     Fidelity,
     Metrics,
     Observer,
+    OneShotStrategy,
     Run,
     RunError,
     RunFailed,
     SearchSpace,
+    Supernet,
     Task,
 )
 from nasengine.config import Config
-from nasengine.report import drawing, facts, html, layout, plots
+from nasengine.report import drawing, facts, html, layout, plots, style
 from nasengine.report.importance import FEWEST, importance
 from nasengine.search_spaces.cell import CellSpace
 from nasengine.search_spaces.chain import ChainSpace
@@ -411,10 +414,65 @@ def test_a_supernets_learning_has_its_curve(tmp_path: Path) -> None:
     run = nasengine.search(
         TinySpace(), "darts:epochs=3", TinyTask(), evaluator=f"{PARTS}:Cheap", baseline=0, out=tmp_path / "run"
     )
-    axes = run.plot_curves().axes[0]
-    assert "supernet" in axes.get_xlabel()
+    axes, below, *_ = run.plot_curves().axes
+    assert "supernet" in below.get_xlabel()
     assert all(len(xs(line)) == 3 for line in axes.lines)
     assert {line.get_label() for line in axes.lines} == {"train loss", "valid loss"}
+
+
+class Guarded(OneShotStrategy):
+    """Three epochs with the numbers of a guard, made up; as many of them as are named."""
+
+    def __init__(self, *, names: tuple[str, ...] = ("parameter_free", "eigenvalue"), restarts: int = 1) -> None:
+        self.names, self.restarts = names, restarts
+
+    def learn(self, supernet: Supernet, task: Task, context: Context) -> Iterator[Derivation]:
+        context.keep()
+        made_up = {"parameter_free": (0.25, 0.5, 1.0), "eigenvalue": (0.02, -0.3, 0.0)}
+        for epoch in context.epochs(3):
+            numbers = {name: made_up[name][epoch] for name in self.names}
+            yield Derivation(supernet.domain.complete({}), {"train_loss": 1 / (1 + epoch), **numbers})
+
+
+@pytest.mark.parametrize("names", [("parameter_free", "eigenvalue"), ("parameter_free",), ("eigenvalue",), ()])
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_what_the_guard_measured_stands_below_the_losses_where_it_measured(
+    names: tuple[str, ...], restarts: int, tmp_path: Path
+) -> None:
+    run = nasengine.search(
+        TinySpace(), Guarded(names=names, restarts=restarts), TinyTask(), f"{PARTS}:Cheap", baseline=0, trials=4,
+        durable=False, out=tmp_path / "run",
+    )  # fmt: skip
+    losses, *below = run.plot_curves().axes
+    assert [len(xs(line)) for line in losses.lines] == [3] * restarts
+    assert len(below) == len(names)
+    assert [axes.get_xlabel() != "" for axes in (losses, *below[:1])] == ([False, True] if names else [True])
+    for name, axes in zip(names, below, strict=True):
+        assert len(axes.lines) == restarts
+        for line, loss in zip(axes.lines, losses.lines, strict=True):
+            assert line.get_color() == loss.get_color() or restarts == 1
+            if name == "parameter_free":
+                assert (axes.get_yscale(), axes.get_title("left")) == ("linear", "operations without parameters")
+                assert (xs(line), ys(line)) == ([1, 2, 3], [0.25, 0.5, 1.0])
+                assert axes.get_ylim()[0] <= 0 < 1 <= axes.get_ylim()[1]
+            else:  # its size, and none where it is 0
+                assert axes.get_yscale() == "log"
+                assert "eigenvalue, dashed" in (axes.get_title("left"), axes.get_title("right"))
+                assert (xs(line), ys(line), line.get_linestyle()) == ([1, 2], [0.02, 0.3], "--")
+
+
+@pytest.mark.parametrize("values", [[0.31, 0.48], [2.0, 2.0], [1e-7, 3.0], [1e-12, 1e9], [7.0, 9.9]])
+def test_a_logarithmic_axis_has_a_few_plain_numbers(values: list[float]) -> None:
+    made = style.figure()
+    axes = made.subplots()
+    style.powers(axes, values)
+    made.draw_without_rendering()
+    low, high = axes.get_ylim()
+    assert low < min(values) <= max(values) < high
+    ticks = zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)
+    seen = [label.get_text() for label, place in ticks if low <= place <= high]
+    assert 2 <= len(seen) <= 5
+    assert all(float(text) > 0 for text in seen)
 
 
 def test_figures_leave_matplotlib_as_it_was_and_never_load_pyplot(finished: Run) -> None:

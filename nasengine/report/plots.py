@@ -29,6 +29,7 @@ from .style import (
     dressed,
     figure,
     legend,
+    powers,
     rows,
     thousands,
     whole_numbers,
@@ -37,6 +38,7 @@ from .style import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ..run import Run
@@ -45,6 +47,7 @@ Point: TypeAlias = tuple[float, float]
 
 POINTS = 300  # of one figure at most, so that a page about a long run stays small
 BARS = 12
+PARAMETER_FREE, EIGENVALUE = "parameter_free", "eigenvalue"  # what a guard reports
 STATES = {"done": GREEN, "pruned": SKY, "failed": VERMILION, "out_of_memory": ORANGE, "timed_out": PURPLE}
 
 
@@ -108,13 +111,16 @@ def curves(run: Run, most: int = 5) -> Figure:
 
 
 def _learning(run: Run, trials: list[Trial]) -> Figure:
-    """The objective by epoch where the learning reports it, else its losses."""
+    """The objective by epoch where the learning reports it, else its losses; below them what its guard measured."""
     names = list(dict.fromkeys(name for trial in trials for point in trial.curve for name in point))
     wanted = [o.metric for o in run.objectives if o.metric in names] or [n for n in names if "loss" in n] or names
     wanted = wanted[:1] if not wanted[0].endswith("loss") else wanted[:3]
-    made = figure()
-    axes = made.subplots()
-    dressed(axes, "epochs of learning in the supernet", with_unit(wanted[0]) if len(wanted) == 1 else "loss")
+    guarded = any(name in names for name in (PARAMETER_FREE, EIGENVALUE))
+    made = figure(WIDTH, HEIGHT + (1.5 if guarded else 0))
+    ratios = [3, 2] if guarded else [1]
+    axes, *below = made.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
+    epochs = "epochs of learning in the supernet"
+    dressed(axes, "" if guarded else epochs, with_unit(wanted[0]) if len(wanted) == 1 else "loss")
     for which, trial in enumerate(trials):
         for place, name in enumerate(wanted):
             if points := _points(trial, name):
@@ -122,9 +128,36 @@ def _learning(run: Run, trials: list[Trial]) -> Figure:
                 line = ("o" if len(points) <= 5 else "") + ("-", "--", ":")[place]
                 colour = PALETTE[which if len(trials) > 1 else place]
                 axes.plot(*zip(*points, strict=True), line, color=colour, linewidth=1.8, markersize=4, label=shown)
+    for panel in below:
+        _guarded(panel, trials, epochs)
     whole_numbers(axes)
     legend(axes)
     return made
+
+
+def _guarded(axes: Axes, trials: list[Trial], across: str) -> None:
+    """The share of operations without parameters on the left, the size of the Hessian's eigenvalue on the right; of
+    several trials in the colours that their losses have."""
+    shares = [_points(trial, PARAMETER_FREE) for trial in trials]
+    sizes = [[(x, abs(y)) for x, y in _points(trial, EIGENVALUE) if y] for trial in trials]  # 0 has no logarithm
+    one = len(trials) == 1
+    dressed(axes, across, "operations without parameters" if any(shares) else "eigenvalue, dashed")
+    right = axes.twinx() if any(shares) and any(sizes) else axes
+    if right is not axes:
+        dressed(right, "", "")
+        right.grid(visible=False)
+        right.set_title("eigenvalue, dashed", size=SIZE, color=INK, loc="right")
+    if any(shares):
+        axes.set_ylim(-0.04, 1.04)
+        axes.set_yticks([0, 0.5, 1])
+    if any(sizes):
+        powers(right, [y for points in sizes for _, y in points])
+    for panel, curves_of, line, first in ((axes, shares, "-", GREEN), (right, sizes, "--", PURPLE)):
+        for points, colour in zip(curves_of, PALETTE, strict=False):
+            if points:
+                style = ("o" if len(points) <= 5 else "") + line
+                colour = first if one else colour
+                panel.plot(*zip(*points, strict=True), style, color=colour, linewidth=1.8, markersize=4)
 
 
 def front(run: Run) -> Figure:

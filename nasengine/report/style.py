@@ -6,6 +6,7 @@ blindness tell apart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..wording import is_fraction, unit
@@ -99,6 +100,20 @@ def thousands(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     if axes.get_xlim()[1] >= 1000:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def powers(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic upward axis for values over 0, wide enough for two ticks: plain numbers, 1, 2 and 5 of a decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = min(values), max(values)
+    apart = max(1.2, (6 * low / high) ** 0.5)
+    low, high = low / apart, high * apart
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def with_unit(metric: str) -> str:
