@@ -33,8 +33,15 @@ IN_ONE_PROCESS = {
     "test_metrics": "ray",
     "test_integrations_tune": "ray",
     "test_main_job": "main job",
+    "test_export": "ONNX",
+    "test_integrations_optuna": "Optuna",
+    "test_loggers": "loggers",
+    "test_packaging": "wheel",
+    "test_plugins": "installed plugin",
+    "test_report": "Matplotlib",
+    "test_serve": "Optuna",
 }
-"""Modules whose tests share something that is dear: a Ray, or the main job's run."""
+"""Modules whose tests share something that is dear: a Ray, the main job's run, an installation, or an import."""
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
