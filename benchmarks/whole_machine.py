@@ -1,0 +1,133 @@
+"""Candidates an hour on all of the machine: a search on as many workers as cores, against a plain loop on all cores.
+
+    python benchmarks/whole_machine.py --path cifar-10-batches-bin
+
+The search is nasengine's: random networks, the evaluator `train`, one thread a worker, everything on record. The plain
+loop is that of plain_training.py: the same networks one after the other, by the same recipe for as many epochs, with
+PyTorch's own number of threads. Counted is the search from when each worker has ended its first trial, and the loop
+from its second network: neither's start-up.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from orchestration import Clock, pace, start_ray
+from plain_training import TRAIN, VALID, trained
+from report import by_turns, cores, machine, mean, parser, print_head, print_table, ratios, spread, versions
+
+import nasengine
+from nasengine import Architecture
+from nasengine.evaluators.tasks.images import Images
+from nasengine.registry import make, split
+
+SPACES = {"chain": "chain:activations=[relu],norms=[batch]", "cell": "cell:layers=3,channels=4"}
+Turn: TypeAlias = tuple[float, list[float]]
+"""Seconds a candidate, and the accuracies."""
+
+
+def parts(space: str, task: str) -> tuple[Any, Any]:
+    return make("space", *split(space)), make("task", *split(task))
+
+
+def subset(path: Path, folder: Path) -> str:
+    """The task of the first images of CIFAR-10, as a file that workers can read."""
+    splits = Images(path=str(path.resolve())).splits
+    parts = [(splits.train, TRAIN), (splits.valid, VALID)]
+    file = folder / "cifar.npz"
+    pixels, labels = (
+        np.concatenate([np.asarray(getattr(part, name)[:count]) for part, count in parts])
+        for name in ("pixels", "labels")
+    )
+    np.savez(file, x=pixels.transpose(0, 2, 3, 1), y=labels)
+    return f"images:path={file}"
+
+
+def searched(space: str, task: str, epochs: int, networks: Sequence[list[dict[str, Any]]], seed: int) -> Turn:
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        run = nasengine.search(
+            space, "random", task, f"train:epochs={epochs},patience=0,augment=none", trials=0, baseline=0,
+            start_from=networks[seed], seed=seed, workers=cores(), out=folder, observer=clock,
+        )  # fmt: skip
+        accuracies = [trial.curve[-1]["accuracy"] for trial in run.all_trials if trial.purpose == "search"]
+    return pace(clock.ends), accuracies
+
+
+def looped(space: str, task: str, epochs: int, networks: Sequence[dict[str, Any]]) -> Turn:
+    """In a process of its own, which has the threads that PyTorch gives it."""
+    built, data = parts(space, task)
+    accuracies, began = [], time.perf_counter()
+    for index, architecture in enumerate(networks):
+        if index == 1:
+            began = time.perf_counter()
+        accuracies.append(trained(built, data, Architecture.from_dict(architecture), epochs, index))
+    return (time.perf_counter() - began) / (len(networks) - 1), accuracies
+
+
+def in_process(
+    process: ProcessPoolExecutor,
+    space: str,
+    task: str,
+    epochs: int,
+    networks: Sequence[list[dict[str, Any]]],
+    seed: int,
+) -> Turn:
+    return process.submit(looped, space, task, epochs, networks[seed]).result()
+
+
+def main() -> None:
+    options = parser(__doc__, repetitions=3)
+    options.add_argument("--epochs", type=int, default=8, help="of a candidate (default: %(default)s)")
+    options.add_argument("--candidates", type=int, default=12, help="of a turn (default: %(default)s)")
+    options.add_argument("--path", type=Path, help="CIFAR-10, binary version: the folder cifar-10-batches-bin")
+    given = options.parse_args()
+    repetitions, epochs, candidates = (1, 1, 6) if given.quick else (given.repetitions, given.epochs, given.candidates)
+    skipped = "" if given.path else "; CIFAR-10 is skipped: name the folder of its binary files with --path"
+    facts = {
+        "machine": machine(),
+        "versions": versions("ray"),
+        "data": f"digits; of CIFAR-10 {TRAIN:,} training and {VALID} validation images{skipped}",
+        "seeds": f"0 to {repetitions - 1}, one a repetition; {candidates} random networks each",
+        "repetitions": f"{repetitions}, by turns, {epochs} epochs a candidate; median (min–max), accuracy mean ± sd",
+    }
+    print_head("Candidates an hour on all cores", facts, given.markdown)
+    start_ray()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+        tasks = {"digits": "digits"} | ({"CIFAR-10": subset(given.path, Path(folder))} if given.path else {})
+        for (data, task), (name, space) in product(tasks.items(), SPACES.items()):
+            built, seen = parts(space, task)
+            domain = built.domain(seen)
+            networks = [
+                [
+                    architecture.to_dict()
+                    for architecture in domain.sample_different(candidates, np.random.default_rng(seed))
+                ]
+                for seed in range(repetitions)
+            ]
+            fresh.submit(looped, space, task, 1, networks[0][:2]).result()  # imports and data are not counted
+            cases: dict[str, Callable[[int], Turn]] = {
+                "plain": partial(in_process, fresh, space, task, epochs, networks),
+                "nasengine": partial(searched, space, task, epochs, networks),
+            }
+            results = by_turns(cases, repetitions)
+            reference = [3600 / seconds for seconds, _ in results["plain"]]
+            for loop, turns in results.items():
+                hourly = [3600 / seconds for seconds, _ in turns]
+                accuracies = [accuracy for _, several in turns for accuracy in several]
+                rows.append([data, name, loop, spread(hourly), spread(ratios(hourly, reference)), mean(accuracies)])
+    print_table(["data", "networks", "loop", "candidates an hour", "speed, × plain", "accuracy"], rows, given.markdown)
+
+
+if __name__ == "__main__":
+    main()
