@@ -3,7 +3,10 @@
 The supernet is the paper's: 16 channels, 8 layers, images of 3×32×32. The plain one has one module an edge and
 operation, all of them computed, lies in memory as NCHW, and takes gradients in everything. A first-order step is the
 gradient of α on one batch and that of w on another; a second-order step unrolls one step of w for α's. Both compute the
-same: that is checked first, in float64. Every repetition is a fresh process, so that its peak of memory is its own.
+same: that is checked first, in float64, on the CPU. Every repetition is a fresh process, so that its peak of memory is
+its own. On a GPU (--device cuda) seconds pass by the clock, and the peak is that of the device's memory. In mixed
+precision (--precision bf16) both are computed under torch's autocast, in first order alone: second order takes small
+differences.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from nasengine import Context, Shapes
+from nasengine.device import pick_device
+from nasengine.errors import ConfigError
 from nasengine.search_spaces.cell import CellSpace
 from nasengine.strategies.bilevel import gradients
 from nasengine.strategies.darts import unrolled_gradient
@@ -39,9 +44,11 @@ Loss = Callable[[int], Tensor]
 """Of the training batch (0) or the validation batch (1)."""
 
 
-def ours(channels: int, layers: int, dtype: torch.dtype) -> tuple[nn.Module, Relaxation, list[Tensor]]:
+def ours(
+    channels: int, layers: int, dtype: torch.dtype, device: str = "cpu"
+) -> tuple[nn.Module, Relaxation, list[Tensor]]:
     """The supernet, α, and the weights that learn."""
-    context = Context(CellSpace(channels=channels, layers=layers), TASK, torch.device("cpu"), seed=0)
+    context = Context(CellSpace(channels=channels, layers=layers), TASK, torch.device(device), seed=0)
     net = context.supernet().to(dtype)
     net.freeze_affine()
     relaxation = Relaxation(net, context)
@@ -49,16 +56,16 @@ def ours(channels: int, layers: int, dtype: torch.dtype) -> tuple[nn.Module, Rel
     return net, relaxation, [weight for weight in net.parameters() if weight.requires_grad]
 
 
-def plain(channels: int, layers: int, dtype: torch.dtype) -> tuple[PlainDARTS, list[Tensor]]:
-    net = PlainDARTS(channels, layers).to(dtype)
+def plain(channels: int, layers: int, dtype: torch.dtype, device: str = "cpu") -> tuple[PlainDARTS, list[Tensor]]:
+    net = PlainDARTS(channels, layers).to(device, dtype)
     return net, [weight for weight in net.parameters() if weight is not net.alpha]
 
 
-def batches(size: int, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+def batches(size: int, dtype: torch.dtype, device: str = "cpu") -> list[tuple[Tensor, Tensor]]:
     """One to train with, one to validate with."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, size, *TASK.input_shape, generator=generator).to(dtype)
-    return list(zip(images, torch.randint(10, (2, size), generator=generator), strict=True))
+    images = torch.randn(2, size, *TASK.input_shape, generator=generator).to(device, dtype)
+    return list(zip(images, torch.randint(10, (2, size), generator=generator).to(device), strict=True))
 
 
 def loss_of_ours(net: nn.Module, relaxation: Relaxation, given: list[tuple[Tensor, Tensor]]) -> Loss:
@@ -74,6 +81,16 @@ def loss_of_ours(net: nn.Module, relaxation: Relaxation, given: list[tuple[Tenso
 
 def loss_of_plain(net: nn.Module, given: list[tuple[Tensor, Tensor]]) -> Loss:
     return lambda which: cross_entropy(net(given[which][0]), given[which][1])
+
+
+def in_precision(loss: Loss, device: str, precision: str) -> Loss:
+    """The loss as a training in that precision computes it."""
+
+    def rounded(which: int) -> Tensor:
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
+            return loss(which)
+
+    return rounded
 
 
 def everything(loss: Loss, which: int, alpha: Tensor, weights: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -144,23 +161,36 @@ def largest_difference(order: int, channels: int, layers: int, size: int) -> flo
     return max(float((a - b).abs().max() / b.abs().max().clamp_min(1e-6)) for a, b in pairs)
 
 
-def measured(which: str, order: int, channels: int, layers: int, size: int, steps: int) -> dict[str, float]:
-    """Seconds of processor time a step, after one that is not counted; the process's peak of memory, MiB."""
+def measured(
+    which: str, device: str, precision: str, order: int, channels: int, layers: int, size: int, steps: int
+) -> dict[str, float]:
+    """Seconds a step, after one that is not counted, and the peak of memory, MiB: of the processor's time and the
+    process's memory on a CPU, of the clock's time and the device's memory on a GPU."""
     torch.set_num_threads(1)
-    given = batches(size, torch.float32)
+    given = batches(size, torch.float32, device)
     if which == OURS:
-        net, relaxation, weights = ours(channels, layers, torch.float32)
-        loss = loss_of_ours(net, relaxation, given)
+        net, relaxation, weights = ours(channels, layers, torch.float32, device)
+        loss = in_precision(loss_of_ours(net, relaxation, given), device, precision)
         step = partial(our_step, order, loss, relaxation.alpha, weights)
     else:
-        other, weights = plain(channels, layers, torch.float32)
-        step = partial(plain_step, order, loss_of_plain(other, given), other.alpha, weights)
+        other, weights = plain(channels, layers, torch.float32, device)
+        loss = in_precision(loss_of_plain(other, given), device, precision)
+        step = partial(plain_step, order, loss, other.alpha, weights)
     step()
-    started = time.process_time()
+    started = now(device)
     for _ in range(steps):
         step()
-    seconds = (time.process_time() - started) / steps
-    return {"seconds": seconds, "mebibytes": peak() / 1024}
+    seconds = (now(device) - started) / steps
+    most = peak() * 1024 if device == "cpu" else torch.cuda.max_memory_allocated(device)
+    return {"seconds": seconds, "mebibytes": most / 2**20}
+
+
+def now(device: str) -> float:
+    """Seconds: of this process on a CPU; by the clock, when the GPU has done what it was given."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def peak() -> int:
@@ -171,6 +201,12 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def gpu(device: str) -> str:
+    """Its name, and what its float32 is: torch lets convolutions use TF32 unless it is told otherwise."""
+    tf32 = "in TF32" if torch.backends.cudnn.allow_tf32 else "without TF32"
+    return f"{torch.cuda.get_device_name(device)}; convolutions of float32 {tf32}"
+
+
 def in_fresh_process(case: list[str], _: int) -> dict[str, float]:
     done = subprocess.run([sys.executable, __file__, "--measure", *case], check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)  # type: ignore[no-any-return]
@@ -178,24 +214,33 @@ def in_fresh_process(case: list[str], _: int) -> dict[str, float]:
 
 def main() -> None:
     if sys.argv[1:2] == ["--measure"]:
-        which, *numbers = sys.argv[2:]
-        print(json.dumps(measured(which, *map(int, numbers))))
+        which, device, precision, *numbers = sys.argv[2:]
+        print(json.dumps(measured(which, device, precision, *map(int, numbers))))
         return
     options = parser(__doc__, repetitions=3)
     options.add_argument("--batch-size", type=int, default=64, help="images a batch (default: %(default)s)")
     options.add_argument("--steps", type=int, default=1, help="counted in each repetition (default: %(default)s)")
+    options.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    options.add_argument("--precision", choices=["float32", "bf16"], default="float32", help="(default: %(default)s)")
     given = options.parse_args()
+    try:
+        device = pick_device(given.device)
+    except ConfigError as error:
+        options.error(str(error))
+    orders = ORDERS if given.precision == "float32" else {"first": 1}
+    on_gpu = device != "cpu"
     channels, layers, size, repetitions = (4, 3, 2, 1) if given.quick else (16, 8, given.batch_size, given.repetitions)
     checked = 2 if given.quick else 4
     torch.set_num_threads(1)
-    differences = {name: largest_difference(order, channels, layers, checked) for name, order in ORDERS.items()}
+    differences = {name: largest_difference(order, channels, layers, checked) for name, order in orders.items()}
     if max(differences.values()) > TOLERANCE:
         sys.exit(f"the two do not compute the same: their gradients differ by {differences}")
     facts = {
         "machine": machine(),
         "versions": versions(),
         "supernet": f"cell space, {channels} channels, {layers} layers, 3×32×32 images, 10 classes",
-        "batches": f"of {size}, of random numbers; 1 thread; float32",
+        **({"device": gpu(device)} if on_gpu else {}),
+        "batches": f"of {size}, of random numbers; 1 thread; {given.precision}",
         "seeds": "0",
         "repetitions": f"{repetitions}, by turns, each a fresh process of {given.steps} + 1 steps; median (min–max)",
         "equality": ", ".join(f"{name} order {found:.0e}" for name, found in differences.items())
@@ -203,15 +248,16 @@ def main() -> None:
     }
     print_head("A step of DARTS: nasengine's supernet against a plain one", facts, given.markdown)
     rows = []
-    for name, order in ORDERS.items():
-        sizes = [str(value) for value in (order, channels, layers, size, given.steps)]
+    for name, order in orders.items():
+        sizes = [str(value) for value in (device, given.precision, order, channels, layers, size, given.steps)]
         results = by_turns({which: partial(in_fresh_process, [which, *sizes]) for which in (PLAIN, OURS)}, repetitions)
         seconds = {which: [found["seconds"] for found in results[which]] for which in results}
         peaks = {which: [found["mebibytes"] for found in results[which]] for which in results}
         for which in results:
             faster = spread(ratios(seconds[PLAIN], seconds[which]))
             rows.append([name, which, spread(seconds[which]), faster, spread(peaks[which])])
-    print_table(["order", "supernet", "processor seconds a step", "times as fast", "peak, MiB"], rows, given.markdown)
+    seconds_are, peak_is = ("seconds", "peak on the GPU, MiB") if on_gpu else ("processor seconds", "peak, MiB")
+    print_table(["order", "supernet", f"{seconds_are} a step", "times as fast", peak_is], rows, given.markdown)
 
 
 if __name__ == "__main__":

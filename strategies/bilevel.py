@@ -21,7 +21,10 @@ from .relaxation import Relaxation
 
 @dataclass(slots=True, eq=False)
 class Step:
-    """What one step has at hand: a batch of each half of the training data, and what learns from them."""
+    """What one step has at hand: a batch of each half of the training data, and what learns from them.
+
+    precision: `float32`, or `bf16`: then the losses are computed in mixed precision, as in the training of a model.
+    """
 
     task: Task
     supernet: Supernet
@@ -31,16 +34,22 @@ class Step:
     alpha_step: torch.optim.Optimizer
     train_batch: Any = None
     valid_batch: Any = None
+    precision: str = "float32"
+
+    def loss(self, batch: Any) -> Tensor:
+        """Of a batch, at the gates as they are."""
+        with torch.autocast(self.relaxation.alpha.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.task.loss(self.supernet, batch)
 
     def train_loss(self) -> Tensor:
         """Of w: at the gates that the relaxation sets for it."""
         self.relaxation.apply_for_weights()
-        return self.task.loss(self.supernet, self.train_batch)
+        return self.loss(self.train_batch)
 
     def valid_loss(self) -> Tensor:
         """Of α: at the gates that the relaxation sets for it."""
         self.relaxation.apply()
-        return self.task.loss(self.supernet, self.valid_batch)
+        return self.loss(self.valid_batch)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -60,7 +69,9 @@ class Bilevel(OneShotStrategy):
             times that of 4 epochs before), `off` does neither.
         hessian: whether the dominant eigenvalue of the validation loss's Hessian in α is measured after each epoch, on
             one batch: about seven forward and backward passes of the whole supernet, in two to three times the memory
-            of a step of DARTS.
+            of a step of DARTS. Always in float32.
+        precision: `float32`, or `bf16` for mixed precision: what is computed for w and for α is rounded to bfloat16
+            where torch's autocast holds that to be safe. For GPUs; α, w and their steps stay in float32.
     """
 
     epochs: int | None = None
@@ -76,6 +87,7 @@ class Bilevel(OneShotStrategy):
     restarts: int = 1
     guard: str = "warn"
     hessian: bool = True
+    precision: str = "float32"
 
     alpha_betas: ClassVar[tuple[float, float]] = (0.5, 0.999)
     nesterov: ClassVar[bool] = False
@@ -90,6 +102,8 @@ class Bilevel(OneShotStrategy):
 
         if self.guard not in ("warn", "stop", "off"):
             raise self.refused(f"has guard = {self.guard!r}; expected warn, stop or off")
+        if self.precision not in ("float32", "bf16"):
+            raise self.refused(f"has precision = {self.precision!r}; expected float32 or bf16")
         if self.guard == "stop" and not self.hessian:
             raise self.refused("has guard = 'stop' and hessian = False; it stops by the Hessian's eigenvalue")
 
@@ -149,7 +163,7 @@ class Bilevel(OneShotStrategy):
         alpha_step = torch.optim.Adam(
             [alpha], self.alpha_learning_rate, betas=self.alpha_betas, weight_decay=self.alpha_weight_decay
         )
-        step = Step(task, supernet, relaxation, weights, w_step, alpha_step)
+        step = Step(task, supernet, relaxation, weights, w_step, alpha_step, precision=self.precision)
         warmup = round(self.warmup * epochs)
         guard = Guard.of(self.guard, self.hessian, task, relaxation, supernet, context, epochs, warmup)
         context.keep(supernet=supernet, alpha=alpha, w_step=w_step, cosine=cosine, alpha_step=alpha_step, guard=guard)

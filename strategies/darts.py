@@ -20,7 +20,8 @@ class DARTS(Bilevel):
     """Differentiable architecture search, first or second order (Liu et al. 2019).
 
     Options:
-        order: 1 takes α's gradient at the weights as they are, 2 after one virtual step of theirs (equation 7).
+        order: 1 takes α's gradient at the weights as they are, 2 after one virtual step of theirs (equation 7); 2 needs
+            precision=float32, for its differences are smaller than what bfloat16 tells apart.
     """
 
     order: int = 1
@@ -29,6 +30,10 @@ class DARTS(Bilevel):
         super().__post_init__()
         if self.order not in (1, 2):
             raise self.refused(f"has order = {self.order}; expected 1 or 2")
+        if self.order == 2 and self.precision != "float32":
+            raise self.refused(
+                f"has order = 2 and precision = {self.precision!r}; order 2 takes small differences, and needs float32"
+            )
 
     def alpha_gradient(self, step: Step) -> tuple[Tensor, Tensor]:
         if self.order == 1:

@@ -84,7 +84,7 @@ class SDARTS(Bilevel):
         if self.perturbation == "adversarial":
             moved = self.worst(step, relaxation, expected, moved)
         relaxation.set(moved)
-        return step.task.loss(step.supernet, step.train_batch)
+        return step.loss(step.train_batch)
 
     def worst(self, step: Step, relaxation: Perturbed, expected: Tensor, moved: Tensor) -> Tensor:
         """Projected gradient ascent within ε of the expected weights, from `moved` on, in evaluation mode."""
@@ -95,7 +95,7 @@ class SDARTS(Bilevel):
 
             def loss(at: Tensor = at) -> Tensor:
                 relaxation.set(at)
-                return step.task.loss(step.supernet, step.train_batch)
+                return step.loss(step.train_batch)
 
             _, (gradient,) = gradients(loss, [at])
             change = (at.detach() + 2 * epsilon / self.steps * gradient.sign() - expected).clamp(-epsilon, epsilon)

@@ -21,7 +21,7 @@ from nasengine.checkpoint import read_checkpoint, write_checkpoint
 from nasengine.search_spaces.cell import CellSpace
 from nasengine.search_spaces.nasbench201 import NASBench201Space
 from nasengine.storage import Folder
-from nasengine.strategies.bilevel import Step
+from nasengine.strategies.bilevel import Step, gradients
 from nasengine.strategies.darts import DARTS
 from nasengine.strategies.drnas import Dirichlet, DrNAS, gammas
 from nasengine.strategies.gdas import GDAS, Hard
@@ -491,6 +491,58 @@ def test_the_same_seed_gives_the_same_search_and_another_another(name: str) -> N
     assert not torch.equal(one, other)
 
 
+class Notes(TinyTask):
+    """Notes what the models' outputs are computed in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.computed: list[torch.dtype] = []
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        handle = model.register_forward_hook(lambda _, inputs, output: self.computed.append(output.dtype))
+        try:
+            return super().loss(model, batch)
+        finally:
+            handle.remove()
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_in_bfloat16_each_learns_and_looks_at_the_hessian_in_float32(name: str) -> None:
+    task = Notes()
+    options = {"epochs": 2, "batch_size": 24, "alpha_learning_rate": 0.01}
+    options |= {"warmup": 0.0} if name in ("proxyless", "pc_darts") else {}
+    context = Context(NASBench201Space(cells=1, channels=4), task, CPU, 0)
+    net = context.supernet()
+    learning = STRATEGIES[name](precision="bf16", **options).learn(net, task, context)
+    alphas, found = [], []
+    for derived in learning:
+        alphas.append(context.state()["kept"]["alpha"])
+        found.append((task.computed[:-1], task.computed[-1]))
+        task.computed.clear()
+        assert all(math.isfinite(value) for value in derived.metrics.values())
+        assert derived.metrics["eigenvalue"] != 0
+    assert [(set(steps), last) for steps, last in found] == [({torch.bfloat16}, torch.float32)] * 2
+    assert not torch.equal(*alphas)
+    kept = [*alphas, *net.parameters(), *net.buffers()]
+    assert {tensor.dtype for tensor in kept if tensor.is_floating_point()} == {torch.float32}
+
+
+def test_in_bfloat16_the_gradients_are_those_of_float32_but_for_what_rounding_does() -> None:
+    relaxation, net = relaxed(Relaxation, space=NASBench201Space(cells=1, channels=4))
+    net.train()
+    task = TinyTask()
+    batch = next(task.train_batches(48, torch.Generator().manual_seed(0)))
+    weights = [weight for weight in net.parameters() if weight.requires_grad]
+    found = []
+    for precision in ("float32", "bf16"):
+        step = Step(task, net, relaxation, weights, Any, Any, batch, batch, precision)
+        _, (of_alpha, *of_weights) = gradients(step.valid_loss, [relaxation.alpha, *weights])
+        found.append((of_alpha, torch.cat([gradient.flatten() for gradient in of_weights])))
+    for exact, rounded in zip(*found, strict=True):
+        assert not torch.equal(exact, rounded)
+        assert float(nn.functional.cosine_similarity(exact, rounded, dim=0)) > 0.98
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_each_finds_the_operation_that_solves_the_task(name: str) -> None:
     """Of five options one sees the image, the others only zeros: it alone can lower the loss."""
@@ -528,6 +580,8 @@ def test_each_finds_the_operation_that_solves_the_task(name: str) -> None:
         (partial(DARTS, guard="on"), "the strategy 'darts' has guard = 'on'; expected warn, stop or off"),
         (partial(SNAS, guard="stop", hessian=False), "hessian"),
         (partial(GDAS, epochs=0), "epochs"),
+        (partial(GDAS, precision="half"), "the strategy 'gdas' has precision = 'half'; expected float32 or bf16"),
+        (partial(DARTS, order=2, precision="bf16"), "order = 2 and precision = 'bf16'; order 2 takes small diff"),
     ],
 )  # fmt: skip
 def test_options_out_of_range_are_refused(make: Callable[[], Any], option: str) -> None:
