@@ -7,15 +7,18 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import cycle
+from math import inf
+from threading import Timer
 from typing import TYPE_CHECKING, Literal
 
-from .architecture import Architecture
+from .architecture import Architecture, Pick
 from .errors import ConfigError, near_miss
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from .domain import Domain
+    from .domain import Decision, Domain
     from .space import SearchSpace
     from .task import Task
 
@@ -23,6 +26,10 @@ METRICS = ("parameters", "flops", "memory")
 """What is counted on shapes alone, the same on every machine."""
 REMEMBERED = 50_000
 """How many costs are kept; a search may look at millions of architectures."""
+STARTS = 10
+"""Random architectures, of which the best is where the lowest cost is looked for from."""
+WHILE = 2.0
+"""Seconds of looking for what meets the constraints, until it is said."""
 LATENCY = r"latency(?:_([1-9]\d*))?"
 """`latency`, of one example, or `latency_32`, of so many at a time."""
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
@@ -75,12 +82,12 @@ def flops(model: nn.Module, task: Task) -> int:
     It counts convolutions and matrix products, a multiplication and an addition as two operations; papers often count
     them as one.
     """
-    from torch.utils.flop_counter import FlopCounterMode
+    from .shapes import OncePerShape
 
-    counter = FlopCounterMode(display=False)
+    counter = OncePerShape()
     examples = _example(task)
     _run(model, examples, counter)
-    return int(counter.get_total_flops()) // len(examples)
+    return counter.flops // len(examples)
 
 
 def weight_bytes(model: nn.Module) -> int:
@@ -153,48 +160,92 @@ class Costs:
         if table is not None and metric == table.metric:
             return table.latency(architecture)
         model = self._space.shape(architecture, self._task)
-        return parameters(model) if metric == "parameters" else COUNTS[metric](model, self._task)
+        # building takes longer than counting, and a bound on one often comes with a bound on the other
+        self._known[architecture.id, "parameters"] = weights = parameters(model)
+        return weights if metric == "parameters" else COUNTS[metric](model, self._task)
 
     def violation(self, constraints: Sequence[Constraint]) -> Callable[[Architecture], float]:
         """By how much an architecture breaks constraints: the sum of the excesses."""
         return lambda architecture: sum(c.excess(self.of(architecture, c.metric)) for c in constraints)
 
     def least(self, domain: Domain, constraint: Constraint) -> float:
-        """The lowest (for `>=`: highest) cost found in the space: decision by decision the best option, until none is
-        better. The true extreme where decisions do not work against each other, else a bound for it."""
+        """The lowest (for `>=`: highest) cost found in the space, see `lowest`; or one that meets the constraint."""
         sign = 1 if constraint.sign == "<=" else -1
-        best = domain.complete({})
-        cost = sign * self.of(best, constraint.metric)
-        improved = True
-        while improved:
-            improved = False
-            for decision in domain.active(best):
-                for pick in decision.neighbors(best.picks.get(decision.name, decision.options[0])):
-                    edited = domain.complete({**best.picks, decision.name: pick})
-                    if (after := sign * self.of(edited, constraint.metric)) < cost:
-                        best, cost, improved = edited, after, True
+        cost = lowest(domain, lambda one: sign * self.of(one, constraint.metric), sign * constraint.limit)[1]
         return sign * cost
 
 
-def refuse_the_impossible(space: SearchSpace, task: Task, domain: Domain, seed: int) -> None:
-    """Raises ConfigError, naming the space's smallest (largest) cost, where no architecture meets the constraints."""
+def lowest(domain: Domain, cost: Callable[[Architecture], float], enough: float = -inf) -> tuple[Architecture, float]:
+    """The architecture of the lowest cost that was found, and this cost: from the best of a few, of decisions that have
+    the same options first the best pick for all of them at once, then decision by decision the best one, until none is
+    better, or the cost is no more than enough. The true minimum where decisions do not work against each other, else a
+    bound for it."""
     import numpy as np
 
-    from .errors import ArchitectureError
+    rng = np.random.default_rng(0)
+    best = domain.complete({})
+    value, wanted = cost(best), dict(best.picks)
+
+    def better(edited: Architecture, changes: Mapping[str, Pick]) -> bool:
+        nonlocal wanted, best, value
+        if value <= enough or (after := cost(edited)) >= value:
+            return False
+        wanted, best, value = {**wanted, **edited.picks, **changes}, edited, after
+        return True
+
+    def changed(changes: Mapping[str, Pick]) -> bool:
+        return better(domain.complete({**wanted, **changes}), changes)
+
+    for _ in range(STARTS):
+        better(domain.sample(rng), {})
+    alike: dict[tuple[object, ...], list[Decision]] = {}
+    for decision in domain.decisions.values():
+        alike.setdefault((decision.kind, decision.options, decision.k), []).append(decision)
+    for group in alike.values():
+        for pick in group[0].picks():
+            changed({decision.name: pick for decision in group})
+    unimproved = 0
+    for decision in cycle(domain.decisions.values()):
+        if unimproved == len(domain.decisions) or value <= enough:
+            return best, value
+        unimproved += 1
+        for pick in decision.neighbors(best.picks[decision.name]) if decision.name in best.picks else ():
+            unimproved = 0 if changed({decision.name: pick}) else unimproved
+    return best, value
+
+
+def refuse_the_impossible(
+    space: SearchSpace, task: Task, domain: Domain, seed: int, note: Callable[[str], None] = lambda text: None
+) -> None:
+    """Raises ConfigError, naming the space's smallest (largest) cost, where no architecture meets the constraints.
+
+    note: is told, where this takes a while, what is going on.
+    """
+    import numpy as np
+
     from .wording import worded
 
     if not space.constraints:
         return
+    asked = " and ".join(map(str, space.constraints))
+    refused = f"no architecture of the space {space.known_as!r} with {asked} was found"
+    told = Timer(WHILE, note, [f"looking for an architecture with {asked}"])
+    told.daemon = True
+    told.start()
     try:
-        domain.sample(np.random.default_rng(seed))
-    except ArchitectureError:
-        costs, free = Costs(space, task), space.constrained(()).domain(task)
-        found = []
+        costs, free = Costs(space, task), space.constrained(())._domain([*domain.decisions.values()], task)
         for constraint in space.constraints:
-            word = "smallest" if constraint.sign == "<=" else "largest"
-            least = worded(constraint.metric, costs.least(free, constraint))
-            found.append(f"the {word} that was found has {least}")
-        asked = " and ".join(map(str, space.constraints))
-        raise ConfigError(
-            f"no architecture of the space {space.known_as!r} with {asked} was found; {'; '.join(found)}"
-        ) from None
+            least = costs.least(free, constraint)
+            if constraint.excess(least) > 0:
+                word = "smallest" if constraint.sign == "<=" else "largest"
+                raise ConfigError(f"{refused}; the {word} that was found has {worded(constraint.metric, least)}")
+        if len(space.constraints) > 1:
+            nearest = domain.nearest(np.random.default_rng(seed))
+            if not domain.allows(nearest):
+                metrics = dict.fromkeys(constraint.metric for constraint in space.constraints)
+                found = " and ".join(worded(metric, costs.of(nearest, metric)) for metric in metrics)
+                raise ConfigError(
+                    f"{refused}, though each of these can be met alone; the nearest that was found has {found}"
+                )
+    finally:
+        told.cancel()

@@ -30,6 +30,8 @@ DRAWS = 30
 """How often a random architecture may turn out not to be allowed until one is searched for."""
 STEPS = 1000
 """Of a walk towards an allowed architecture."""
+PATIENCE = 100
+"""Its steps that lead no nearer, until all edits are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,10 @@ class Domain:
         return self._diagram.count if known is None else known
 
     def allows(self, architecture: Architecture) -> bool:
-        return self.violation is None or self.violation(architecture) == 0
+        return self._violation(architecture) == 0
+
+    def _violation(self, architecture: Architecture) -> float:
+        return self.violation(architecture) if self.violation else 0.0
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """One architecture, all of them equally likely (not merely all picks of each decision).
@@ -146,11 +151,20 @@ class Domain:
         Where allowed ones are rare, one is walked to instead, and some way on: then not all are equally likely. Raises
         ArchitectureError where none is found.
         """
+        drawn = self._drawn(rng)
+        return drawn if self.allows(drawn) else self._wander(self._mended(drawn, rng), rng)
+
+    def nearest(self, rng: np.random.Generator) -> Architecture:
+        """An allowed architecture, or, where `sample` would find none, the one nearest to it that was found."""
+        return self._approached(self._drawn(rng), rng)
+
+    def _drawn(self, rng: np.random.Generator) -> Architecture:
+        """One architecture, all equally likely: the first of a few that is allowed, else the last of these."""
         for _ in range(DRAWS):
             drawn = self._walk(lambda branch: branch.sample(rng))
             if self.allows(drawn):
-                return drawn
-        return self._wander(self._mended(drawn, rng), rng)
+                break
+        return drawn
 
     def sample_different(self, count: int, rng: np.random.Generator) -> list[Architecture]:
         """So many different networks, all equally likely (canonical forms first); fewer where there are no more."""
@@ -207,19 +221,31 @@ class Domain:
         return self._walk(lambda branch: branch.prefer(wanted.get(branch.decision.name), rng))
 
     def _mended(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
-        """An allowed architecture near this one: mutations that do not lead further away, until there.
+        """An allowed architecture near this one. Raises ArchitectureError where none is found."""
+        mended = self._approached(architecture, rng)
+        if not self.allows(mended):
+            raise ArchitectureError(f"no architecture of the space {self.space!r} was found that is allowed")
+        return mended
 
-        Raises ArchitectureError where they lead nowhere.
-        """
-        violation = self.violation(architecture) if self.violation else 0.0
+    def _approached(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        """Mutations that do not lead further away from an allowed architecture, until there, or until none leads on."""
+        violation, stalled = self._violation(architecture), 0
         for _ in range(STEPS):
             if violation == 0:
-                return architecture
+                break
             mutant = self._mutant(architecture, rng)
-            after = self.violation(mutant) if self.violation else 0.0
+            after = self._violation(mutant)
+            stalled = 0 if after < violation else stalled + 1
             if after <= violation:
                 architecture, violation = mutant, after
-        raise ArchitectureError(f"no architecture of the space {self.space!r} was found that is allowed")
+            if stalled == PATIENCE:
+                edits = [edited for edited, _, _ in self._edits(architecture)]
+                shuffled = (edits[index] for index in rng.permutation(len(edits)))
+                nearer = next((edited for edited in shuffled if self._violation(edited) < violation), None)
+                if nearer is None:
+                    break
+                architecture, violation, stalled = nearer, self._violation(nearer), 0
+        return architecture
 
     def _wander(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
         """Some allowed mutations on, so that where one began shows less."""
@@ -290,10 +316,10 @@ class Domain:
     def _allowed(self, architecture: Architecture, lost: Callable[[Decision, Pick, Pick], float]) -> Architecture:
         """The architecture, or one that is allowed: edits that lead nearer, those first that lose least."""
         while not self.allows(architecture):
-            violation = self.violation(architecture) if self.violation else 0.0
+            violation = self._violation(architecture)
             picks = architecture.picks
             edits = sorted(self._edits(architecture), key=lambda edit: lost(edit[1], picks[edit[1].name], edit[2]))
-            nearer = (edit[0] for edit in edits if self.violation and self.violation(edit[0]) < violation)
+            nearer = (edit[0] for edit in edits if self._violation(edit[0]) < violation)
             found = next(nearer, None)
             if found is None:
                 return self._mended(architecture, np.random.default_rng(0))

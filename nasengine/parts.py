@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -30,8 +30,11 @@ Objects: TypeAlias = "Mapping[Kind, Plugin]"
 """Plugins that were given as objects, by kind."""
 
 
-def resolve(config: Config, objects: Objects) -> Plan:
-    """The objects that a configuration names, fitted together. Raises NasError where they do not fit."""
+def resolve(config: Config, objects: Objects, note: Callable[[str], None] = lambda text: None) -> Plan:
+    """The objects that a configuration names, fitted together. Raises NasError where they do not fit.
+
+    note: is told of what takes a while.
+    """
     from .plan import Plan
 
     space: Any = _part("space", config, objects)
@@ -57,7 +60,7 @@ def resolve(config: Config, objects: Objects) -> Plan:
     with _naming("space", space, f" for the task {searched.known_as!r}"):
         domain = space.domain(searched)
         check_tables(space, domain, [searched, task])
-        refuse_the_impossible(space, searched, domain, config.seed)
+        refuse_the_impossible(space, searched, domain, config.seed, note)
         final = _final_options(space, domain, task, config.final)
         _check_fidelity(space, domain, searched, config.fidelity)
     _check_proxy(space, domain, searched, task)
@@ -198,6 +201,8 @@ def _firsts(config: Config, strategy: Strategy, domain: Domain) -> tuple[Archite
     for architecture, given in zip(firsts, config.start_from, strict=True):
         name = given if isinstance(given, str) else architecture.short
         try:
+            if architecture.space != domain.space:
+                raise ArchitectureError(f"it is of the space {architecture.space!r}, not {domain.space!r}")
             if architecture.options != Architecture("", domain.options, {}).options:
                 raise ArchitectureError(f"it is of the space {architecture.space!r} with other options")
             domain.validate(architecture)

@@ -142,7 +142,7 @@ def start(
     config = around(absolute(config), fixed="space" in (objects or {}))
     # the number of threads changes the last digits of results, so it is a setting of the run, not of the day
     config = config.model_copy(update={"threads": config.threads or threads_of(config)})
-    plan = resolve(config, objects or {})
+    plan = resolve(config, objects or {}, observer.note if observer else lambda text: None)
     folder = _new_folder(out, config)
     lock = RunLock(folder)
     try:
@@ -198,7 +198,8 @@ def resume(
         if run.finished:
             return run
         kinds: tuple[Any, ...] = ("space", "strategy", "evaluator", "task")
-        plan = resolve(config, {kind: restore(kind, config, about, objects) for kind in kinds})
+        restored = {kind: restore(kind, config, about, objects) for kind in kinds}
+        plan = resolve(config, restored, observer.note if observer else lambda text: None)
         refuse_other_code(plan.roles, about)
         return _go_on(folder, plan, observer, durable)
     finally:

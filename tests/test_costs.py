@@ -5,17 +5,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 import nasengine
-from nasengine import Architecture, ArchitectureError, Chooser, ConfigError, RunFailed, SearchSpace, Task
-from nasengine.cost import Constraint, Costs, flops, parameters
+from nasengine import Architecture, ArchitectureError, Chooser, ConfigError, Observer, RunFailed, SearchSpace, Task
+from nasengine import cost as cost_module
+from nasengine.cost import Constraint, Costs, flops, lowest, parameters, refuse_the_impossible
+from nasengine.domain import Decision, Domain
+from nasengine.registry import load, make
+from nasengine.shapes import OncePerShape
 from nasengine.testing import TinySpace, TinyTask
 
 CHEAP = f"{Path(__file__).parent / 'parts' / 'cheap.py'}:Cheap"
@@ -232,3 +240,171 @@ def test_a_task_whose_examples_are_no_tensors_is_trained_without_a_count() -> No
     assert nasengine.cost_of(model, Pairs()) == {"parameters": 34.0}
     with pytest.raises(ConfigError, match="FLOPs are counted on tensors"):
         flops(model, Pairs())
+
+
+def counted(name: str, options: dict[str, Any], constraints: str) -> tuple[Any, list[str]]:
+    """A built-in space under constraints, and the ids of the architectures that were built to be counted."""
+    built: list[str] = []
+    base: Any = load("space", name)
+
+    def shape(self: Any, architecture: Architecture, task: Task) -> nn.Module:
+        built.append(architecture.id)
+        return base.shape(self, architecture, task)
+
+    space = type("Counted", (base,), {"shape": shape})(**options)
+    space.known_as = name
+    return space.constrained(constraints.split(",")), built
+
+
+SMALL: dict[str, dict[str, Any]] = {
+    "cell": {"layers": 2, "nodes": 2},
+    "nasnet": {"layers": 2, "blocks": 1},
+    "hierarchical": {"motifs": (2, 1), "nodes": (3, 3)},
+    "nasbench201": {"cells": 1},
+    "nasbench101": {},
+    "chain": {"stages": 1, "layers": 2},
+    "mobile": {},
+    "nasbench_macro": {},
+}
+
+
+@pytest.mark.parametrize("constraints", ["parameters<=1,flops<=10", "parameters<=1e9,flops>=1e12"])
+@pytest.mark.parametrize("name", SMALL)
+def test_the_impossible_is_refused_after_few_counts(name: str, constraints: str) -> None:
+    space, built = counted(name, SMALL[name], constraints)
+    task: Any = make("task", "digits", {})
+    with pytest.raises(ConfigError, match=r"was found; the (smallest|largest) that was found has [\d,]+ (par|flops)"):
+        refuse_the_impossible(space, task, space.domain(task), seed=0)
+    assert len(built) <= 150
+
+
+def test_bounds_that_are_met_alone_but_not_together_are_refused_with_the_nearest() -> None:
+    """Of width w there are 19 w + 2 parameters, and 36 w operations."""
+    space = wide("parameters<=100", "flops>=1000")
+    width = min(range(1, 65), key=lambda w: max(0, (19 * w + 2) / 100 - 1) + max(0, 1000 / (36 * w) - 1))
+    said = (
+        f"each of these can be met alone; the nearest that was found has {19 * width + 2} parameters and {36 * width}"
+    )
+    for seed in range(5):
+        with pytest.raises(ConfigError, match=said):
+            refuse_the_impossible(space, TinyTask(), space.domain(TinyTask()), seed)
+
+
+def test_a_bound_that_most_architectures_meet_costs_one_count() -> None:
+    space, built = counted("cell", SMALL["cell"], "parameters<=1e9")
+    task: Any = make("task", "digits", {})
+    refuse_the_impossible(space, task, space.domain(task), seed=0)
+    assert len(built) == 1
+
+
+def test_the_lowest_cost_is_found_where_decisions_do_not_work_against_each_other() -> None:
+    domain, task = TinySpace().domain(TinyTask()), TinyTask()
+    costs = Costs(TinySpace(), task)
+    for sign in (1, -1):
+        cost = lambda one, sign=sign: sign * costs.of(one, "flops")  # noqa: E731
+        architecture, found = lowest(domain, cost)
+        assert found == cost(architecture) == min(map(cost, domain.enumerate()))  # type: ignore[no-untyped-call]
+
+
+def test_the_largest_is_found_though_the_first_option_hides_the_other_decisions() -> None:
+    """Where every edge of a cell picks nothing, what its motifs pick makes no difference."""
+    space: Any = make("space", "hierarchical", SMALL["hierarchical"])
+    task: Any = make("task", "digits", {})
+    costs, domain = Costs(space, task), space.domain(task)
+    every = {name: decision.options[-1] for name, decision in domain.decisions.items()}
+    cells = {name: pick for name, pick in every.items() if name.startswith("level3")}
+    motifs = [name for name in every if name.startswith("level2")]
+    primitives = domain.decisions[motifs[0]].options
+    known = [domain.complete({**cells, **dict.fromkeys(motifs, primitive)}) for primitive in primitives]
+    assert costs.least(domain, Constraint.parse("flops>=1e15")) == max(costs.of(one, "flops") for one in known)
+
+
+def test_a_walk_that_leads_nowhere_ends_early() -> None:
+    asked = []
+
+    def violation(architecture: Architecture) -> float:
+        asked.append(architecture)
+        return 1.0
+
+    domain = Domain("numbers", {}, [Decision(f"v{i}", "value", (0, 1, 2, 3)) for i in range(4)], violation=violation)
+    with pytest.raises(ArchitectureError, match="is allowed"):
+        domain.sample(np.random.default_rng(0))
+    assert len(asked) < 200
+
+
+def test_a_walk_finds_the_one_architecture_that_is_allowed() -> None:
+    """Of 4¹² = 16,777,216."""
+    decisions = [Decision(f"v{i}", "value", (0, 1, 2, 3)) for i in range(12)]
+    domain = Domain("numbers", {}, decisions, violation=lambda a: float(sum(map(int, a.picks.values()))))  # type: ignore[arg-type]
+    for seed in range(10):
+        found = domain.sample(np.random.default_rng(seed))
+        assert not any(found.picks.values())
+        assert domain.nearest(np.random.default_rng(seed)) == found
+
+
+def test_a_long_search_for_what_meets_the_constraints_is_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Wide):
+        def build(self, choose: Chooser, task: Task) -> nn.Module:
+            time.sleep(0.004)
+            return super().build(choose, task)
+
+    class Notes(Observer):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.notes.append(text)
+
+    monkeypatch.setattr(cost_module, "WHILE", 0.02)
+    quick, slow = Notes(), Notes()
+    for space, observer in ((Slow(), slow), (Wide(), quick)):
+        monkeypatch.setattr(cost_module, "WHILE", 0.02 if observer is slow else 60.0)
+        with pytest.raises(ConfigError):
+            nasengine.search(
+                space, "random", TinyTask(), CHEAP, constraints="parameters<=20", out=tmp_path, observer=observer
+            )
+    assert slow.notes == ["looking for an architecture with parameters<=20"]
+    assert quick.notes == []
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet18", "mobilenet_v2"])
+def test_flops_are_exactly_what_torchs_counter_says(name: str) -> None:
+    reference = nasengine.reference(name)
+    shape = (1, 28, 28) if name == "lenet5" else (3, 32, 32)
+    with torch.device("meta"):
+        model = nasengine.build(reference, shape, 10).eval()
+    for _ in range(2):  # what it counts, and what it remembers
+        counter = FlopCounterMode(display=False)
+        with torch.no_grad(), counter:
+            model(torch.zeros(2, *shape, device="meta"))
+        with torch.no_grad(), OncePerShape() as remembered:
+            given = model(torch.zeros(2, *shape, device="meta"))
+        assert remembered.flops == counter.get_total_flops() > 0
+        assert given.shape == (2, 10)
+
+
+def test_an_operation_is_worked_out_once_for_each_shape() -> None:
+    model = nn.Sequential(*(nn.Conv2d(5, 5, 3, padding=1) for _ in range(7)), nn.ReLU(inplace=True)).to("meta")
+    images = torch.zeros(1, 5, 11, 11, device="meta")
+    ran: list[Any] = []
+
+    class Ran(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            ran.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with torch.no_grad(), Ran(), OncePerShape() as counter:  # type: ignore[no-untyped-call]
+        assert model(images).shape == images.shape
+    assert counter.flops == 7 * 2 * 9 * 5 * 5 * 11 * 11
+    assert [func.name() for func in ran if "empty" not in func.name()] == ["aten::convolution", "aten::relu_"]
+
+
+def test_what_has_values_is_computed() -> None:
+    model, images = nn.Sequential(nn.Linear(4, 3), nn.Softmax(-1)), torch.rand(2, 4)
+    for _ in range(2):
+        with torch.no_grad(), OncePerShape() as counter:
+            assert torch.equal(model(images), model(images))
+            assert torch.allclose(model(images).sum(-1), torch.ones(2))
+        assert counter.flops == 3 * 2 * 2 * 4 * 3
