@@ -74,7 +74,8 @@ def test_the_strategy_learns_from_what_the_search_starts_from(tmp_path: Path) ->
     ("space", "strategy", "given", "said"),
     [
         ("chain:layers=1", "random", "resnet18", "with other options; leave --space out"),
-        ("cell", "random", "resnet18", "of the space 'chain'"),
+        ("cell", "random", "resnet18", "'resnet18': it is of the space 'chain', not 'cell'; leave --space out"),
+        ("nasbench201", "random", "vgg16", "it is of the space 'chain', not 'nasbench201'; leave --space out"),
         (None, "darts", "darts_v2", "learns inside a supernet and cannot start from an architecture"),
         (None, "random", "resnet81", "Did you mean 'resnet18'"),
     ],
