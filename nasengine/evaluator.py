@@ -116,7 +116,12 @@ class Evaluator(Plugin, ABC):
 
     def check(self, space: SearchSpace, task: Task) -> None:
         """Called before a run with its space and task. Raises ConfigError where they are not what the evaluator
-        needs."""
+        needs, or where the space has no networks for the task; one that looks its judgements up builds none."""
+        if not self.simulates:
+            try:
+                space.check(task)
+            except SpaceError as error:
+                raise ConfigError(f"{error}, or an evaluator that looks results up, such as tabular") from None
         if "classifier" in self.needs and not is_classifier(task):
             raise ConfigError(
                 f"the evaluator {self.known_as!r} needs a task that sorts tensors into classes, and {task.known_as!r} "

@@ -69,6 +69,10 @@ class SearchSpace(Plugin, ABC):
         It is run often and must do the same each time: take decisions through `choose` only.
         """
 
+    def check(self, task: Task) -> None:
+        """Called before a run that builds its networks for the task. Raises SpaceError where they are not for such
+        data; here: never."""
+
     @classmethod
     def references(cls) -> Mapping[str, Architecture]:
         """Well-known networks that are points of this space, by the names they are known by; here: none."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from nasengine import Architecture, ArchitectureError, Chooser, ConfigError, SearchSpace, Task
+from nasengine import Architecture, ArchitectureError, Chooser, ConfigError, SearchSpace, SpaceError, Task
 
 from .operations.graph import nasbench_graph_operations
 
@@ -83,6 +83,8 @@ class NASBenchGraphSpace(SearchSpace):
     Without `skip` at the input a network has the benchmark's number of parameters; there, the benchmark hands on the
     raw features, and this space a linear map of them.
 
+    It needs a task of graphs, or the evaluator `tabular`.
+
     Options:
         hidden: channels of each layer; the benchmark's 256 unless you say. It must be even, for `gat` has two heads.
     """
@@ -92,6 +94,14 @@ class NASBenchGraphSpace(SearchSpace):
             raise ConfigError(f"the space 'nasbench_graph' has hidden = {hidden}; expected an even number")
         self.hidden = hidden
         self._operations: Callable[[int, int], Mapping[str, Callable[[], nn.Module]]] = nasbench_graph_operations
+
+    def check(self, task: Task) -> None:
+        example = task.example()
+        if not (hasattr(example, "x") and hasattr(example, "edge_index")):
+            raise SpaceError(
+                f"the space {self.known_as!r} has networks for graphs, and an example of the task {task.known_as!r} is "
+                f"none, with x and edge_index; choose a task of graphs"
+            )
 
     def build(self, choose: Chooser, task: Task) -> nn.Module:
         sizes = (math.prod(task.input_shape), self.hidden, task.classes)

@@ -19,6 +19,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import nasengine
 from nasengine import Architecture, ArchitectureError, ConfigError, SearchSpace
 from nasengine.evaluators.data.tables import Table, read_table
 from nasengine.registry import make
@@ -172,6 +173,18 @@ def test_what_is_no_network_is_refused(text: str) -> None:
 def test_an_odd_number_of_channels_is_refused(hidden: int) -> None:
     with pytest.raises(ConfigError, match="expected an even number"):
         NASBenchGraphSpace(hidden=hidden)
+
+
+def test_a_task_without_graphs_is_refused_before_the_run(tmp_path: Path) -> None:
+    said = (
+        "the space 'nasbench_graph' has networks for graphs, and an example of the task 'digits' is none, with x and "
+        "edge_index; choose a task of graphs, or an evaluator that looks results up, such as tabular"
+    )
+    with pytest.raises(ConfigError) as refused:
+        nasengine.search("nasbench_graph", "random", "digits", out=tmp_path / "run")
+    assert str(refused.value) == said
+    assert not (tmp_path / "run").exists()
+    NASBenchGraphSpace().check(Nodes())
 
 
 def test_a_search_in_a_table_needs_no_graph_layers() -> None:
