@@ -10,10 +10,12 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -60,7 +62,17 @@ def bases() -> dict[Kind, type[Plugin]]:
 
 
 def installed(kind: Kind) -> list[Listed]:
-    """The installed plugins of a kind, by name; two distributions that claim one name both appear."""
+    """The installed plugins of a kind, by name; two distributions that claim one name both appear.
+
+    Reading the files of a hundred distributions takes some milliseconds, and a run asks 25 times: they are read anew
+    where a folder of Python's path has changed.
+    """
+    folders = [os.path.abspath(folder) for folder in sys.path]
+    return list(_installed(kind, tuple((f, os.stat(f).st_mtime_ns) for f in folders if os.path.exists(f))))
+
+
+@cache
+def _installed(kind: Kind, path: tuple[tuple[str, int], ...]) -> list[Listed]:
     try:
         points = entry_points(group=GROUPS[kind])
     except Exception as error:  # the standard library reads every distribution's file and trusts them all

@@ -8,7 +8,6 @@ import inspect
 import json
 import logging
 import os
-import runpy
 import shlex
 import socket
 import subprocess
@@ -21,9 +20,7 @@ from typing import Any
 import pytest
 
 PARTS = Path(__file__).parent / "parts"
-REMEMBERING = PARTS / "remembering.py"
 
-runpy.run_path(str(REMEMBERING))["remember"]()
 # what is compiled is kept, whatever the environment says: else each of a hundred processes compiles it anew
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -106,7 +103,7 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         listener.bind(str(path))
         listener.listen()
         handle = listener.fileno()
-        command = [sys.executable, str(REMEMBERING), str(WARM), str(handle)]
+        command = [sys.executable, str(WARM), str(handle)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[handle])
     for name in WARM_COMMANDS:
         asking = [sys.executable, "-IS", WARM, path, Path(sysconfig.get_path("scripts"), name)]

@@ -385,13 +385,13 @@ def test_a_full_disk_is_a_sentence_and_nothing_recorded_is_lost(tmp_path: Path) 
 
 def test_a_plugin_file_may_import_its_neighbours(nas: Nas) -> None:
     Path("near_one.py").write_text(Path(CHEAP.rpartition(":")[0]).read_text())
-    Path("mine.py").write_text("from near_one import Cheap\n\n\nclass Mine(Cheap):\n    pass\n")
-    for name in ("./mine.py:Mine", "mine:Mine"):
+    Path("own_one.py").write_text("from near_one import Cheap\n\n\nclass Mine(Cheap):\n    pass\n")
+    for name in ("./own_one.py:Mine", "own_one:Mine"):
         arguments = ["--space", CHAIN, "--strategy", "random", "--evaluator", name, "--trials", 1, "--baseline", 0]
         assert nas("run", *arguments, "-q")[0] == 0
-    code, _, err = nas("run", "--evaluator", "./mine.py")
+    code, _, err = nas("run", "--evaluator", "./own_one.py")
     assert code == 2
-    assert "'./mine.py' is a file; say which class of it: ./mine.py:NAME" in err
+    assert "'./own_one.py' is a file; say which class of it: ./own_one.py:NAME" in err
 
 
 def test_several_objectives_end_with_their_front(nas: Nas) -> None:
