@@ -31,7 +31,7 @@ STRATEGIES = (
     "large_scale_evolution",
     "nsga2",
     "reinforce:policy=table",
-    "reinforce",
+    "reinforce:policy=controller",
     "ppo",
     "bohb",
     "optuna:sampler=tpe",
