@@ -133,6 +133,65 @@ def test_show_explains_a_plugin_and_its_options(nas: Nas) -> None:
     assert options["path"]["required"]
 
 
+def test_show_says_how_large_a_space_is_where_it_comes_from_and_how_to_use_it(nas: Nas) -> None:
+    code, out, _ = nas("show", "space:nasbench201")
+    assert code == 0
+    assert 'From: Dong and Yang 2020, "NAS-Bench-201: Extending the Scope of Reproducible Neural' in out
+    assert re.search(r"architectures +15,625\n +decisions +6\n", out)
+    assert "  nas run --space nasbench201 --strategy random\n  nas draw nasbench201 --seed 1" in out
+    _, out, _ = nas("show", "space", "nasbench201", "--shape", "3,32,32", "--classes", 7)
+    assert "for examples of 3×32×32 and 7 classes" in out
+    _, out, _ = nas("show", "space", "chain:stages=1,layers=1,norms=[batch]", "--json")
+    assert json.loads(out)["architectures"] == len(list(small().enumerate()))
+    _, out, _ = nas("show", "space", "nasbench_graph")
+    assert "nas run --space nasbench_graph --strategy random --evaluator tabular:table=…" in out
+
+
+def small() -> Any:
+    from nasengine.registry import make
+
+    task: Any = make("task", "digits", {})
+    space: Any = make("space", "chain", {"stages": 1, "layers": 1, "norms": ["batch"]})
+    return space.domain(task)
+
+
+def test_the_size_of_a_space_that_cannot_be_recorded_is_not_known(nas: Nas) -> None:
+    code, out, _ = nas("show", "space", "mobile", "--shape", "5")
+    assert code == 0
+    assert "Its size for examples of 5 and 1,000 classes is not known: " in out
+    code, _, error = nas("show", "space", "mobile:layer=2")
+    assert code == 2
+    assert "has no option 'layer'. Did you mean 'layers'?" in error
+
+
+def test_a_number_of_many_figures_is_also_a_power_of_ten() -> None:
+    from nasengine.cli.explain import written
+
+    assert written(15_625) == "15,625"
+    assert written(9_119_789_245_425_254_400) == "9,119,789,245,425,254,400 (9.1 × 10¹⁸)"
+    assert written(9_990_000_000_000) == "9,990,000,000,000 (1.0 × 10¹³)"
+    assert written(10**5000) == "about 1.0 × 10⁵⁰⁰⁰"
+
+
+@pytest.mark.slow  # the space is recorded fifty times
+def test_the_command_that_show_gives_for_every_builtin_plugin_fits_together(nas: Nas) -> None:
+    from nasengine.config import Config
+    from nasengine.parts import resolve
+    from nasengine.registry import installed
+
+    open_: list[str] = []
+    for kind in ("space", "strategy", "evaluator", "task", "stopper"):
+        for plugin in (plugin for plugin in installed(kind) if plugin.distribution == "nasengine"):
+            _, out, _ = nas("show", kind, plugin.name, "--json")
+            words = json.loads(out)["examples"][0].split()[2:]
+            if "…" in words[-1]:
+                open_.append(plugin.name)
+                continue
+            given = zip(words[::2], words[1::2], strict=True)
+            resolve(Config.of({{"--stopper": "stoppers"}.get(flag, flag[2:]): word for flag, word in given}, "it"), {})
+    assert open_ == ["nasbench_graph", "tabular", "images", "threshold"]
+
+
 def test_every_option_of_every_builtin_plugin_is_explained(nas: Nas) -> None:
     from nasengine.registry import installed
 

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .explain import plugin
 from .run import Json
 
 if TYPE_CHECKING:
     from ..run import Run
+    from ..task import Task
 
 ROWS = 20
 
 
 def show(
     what: Annotated[str, typer.Argument(metavar="RUN|KIND|NETWORK", help="A run's folder; space, strategy, evaluator, task or stopper; a well-known network or an architecture's file.", show_default=False)],
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The plugin's name, behind its kind.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The plugin's name, behind its kind; a space's with options, `cell:nodes=3`, where its size with these is wanted.", show_default=False)] = None,
     trial: Annotated[int | None, typer.Option(metavar="N", help="One trial of the run, with its curve and error.")] = None,
-    task: Annotated[str, typer.Option(help="Of a network: for which data its cost is counted.")] = "digits",
-    shape: Annotated[str | None, typer.Option(metavar="C,H,W", help="Of a network: the shape of an example, instead of a task.")] = None,
-    classes: Annotated[int, typer.Option(help="Of a network, with --shape: how many classes.")] = 1000,
+    task: Annotated[str, typer.Option(help="Of a network or a space: for which data its cost, or its size, is counted.")] = "digits",
+    shape: Annotated[str | None, typer.Option(metavar="C,H,W", help="Of a network or a space: the shape of an example, instead of a task.")] = None,
+    classes: Annotated[int, typer.Option(help="With --shape: how many classes.")] = 1000,
     every: Annotated[bool, typer.Option("--all", help=f"Every trial, not the best {ROWS} only.")] = False,
     json: Json = False,
 ) -> None:  # fmt: skip
@@ -33,11 +34,11 @@ def show(
     """
     kind, _, rest = what.partition(":")
     if kind in ("space", "strategy", "evaluator", "task", "stopper") and (name or rest):
-        shown = _plugin(kind, name or rest)
+        shown = plugin(kind, name or rest, lambda: _task(task, shape, classes))
     elif trial is not None:
         shown = _trial(_run(what), trial)
     elif not Path(what).is_dir() and (Path(what).is_file() or _is_reference(what)):
-        shown = _network(what, task, shape, classes)
+        shown = _network(what, _task(task, shape, classes))
     else:
         shown = _overview(_run(what), every)
     if json:
@@ -60,24 +61,28 @@ def _is_reference(name: str) -> bool:
     return name in references()
 
 
-def _network(what: str, task_name: str, shape: str | None, classes: int) -> dict[str, Any]:
-    """What an architecture is, and what it costs on data of a shape."""
+def _task(name: str, shape: str | None, classes: int) -> Task:
+    """A task by its name, or one of a shape alone. Raises ConfigError."""
+    from ..errors import ConfigError
+    from ..reference import Shapes
+    from ..registry import make, split
+
+    if shape is None:
+        return make("task", *split(name))  # type: ignore[return-value]
+    if not re.fullmatch(r"[1-9]\d*([,x×][1-9]\d*)*", shape) or classes < 1:
+        raise ConfigError(f"--shape is {shape!r}, --classes {classes}; expected numbers such as 3,224,224, and 1000")
+    return Shapes(tuple(int(side) for side in re.split("[,x×]", shape)), classes)
+
+
+def _network(what: str, task: Task) -> dict[str, Any]:
+    """What an architecture is, and what it costs on the task's data."""
     from ..cost import flops, parameters
     from ..errors import ConfigError, NasError, one_line
     from ..parts import named_architecture
-    from ..reference import Shapes
-    from ..registry import make, split
+    from ..registry import make
     from .text import metric
 
     architecture = named_architecture(what)
-    if shape is None:
-        task: Any = make("task", *split(task_name))
-    else:
-        if not re.fullmatch(r"[1-9]\d*([,x×][1-9]\d*)*", shape) or classes < 1:
-            raise ConfigError(
-                f"--shape is {shape!r}, --classes {classes}; expected numbers such as 3,224,224, and 1000"
-            )
-        task = Shapes(tuple(int(side) for side in re.split("[,x×]", shape)), classes)
     space: Any = make("space", architecture.space, dict(architecture.options))
     try:
         space.domain(task).validate(architecture)
@@ -190,47 +195,6 @@ def _trial(run: Run, number: int) -> dict[str, Any]:
     if trial.details:
         lines += ["", trial.details.rstrip()]
     return {"text": "\n".join(lines), "json": {**row, "curve": points, "details": trial.details}}
-
-
-def _plugin(kind: Any, name: str) -> dict[str, Any]:
-    from ..registry import fingerprint_of, load, options_of
-
-    cls = load(kind, name)
-    document = inspect.cleandoc(cls.__doc__ or "").partition("Options:")
-    explained: dict[str, str] = {}
-    for known in reversed(cls.__mro__):  # an option that is inherited is explained where it was defined
-        explained |= explanations(inspect.cleandoc(known.__doc__ or "").partition("Options:")[2])
-    options = []
-    for option, parameter in options_of(cls).items():
-        default = None if parameter.default is parameter.empty else parameter.default
-        hint = (
-            "any"
-            if parameter.annotation is parameter.empty
-            else inspect.formatannotation(parameter.annotation).strip("'")
-        )
-        required = parameter.default is parameter.empty
-        options.append(
-            {"name": option, "type": hint, "default": default, "required": required, "about": explained.get(option, "")}
-        )
-    lines = [f"{kind} {name} ({fingerprint_of(cls)})", "", document[0].strip()]
-    if options:
-        lines += ["", "Options, set as " + f"--{kind} {name}:{options[0]['name']}=…", ""]
-    for entry in options:
-        default = "required" if entry["required"] else f"default {entry['default']}"
-        lines.append(f"  {entry['name']} ({entry['type']}, {default})")
-        if entry["about"]:
-            lines.append(f"      {entry['about']}")
-    about = {"kind": kind, "name": name, "about": document[0].strip(), "options": options}
-    return {"text": "\n".join(lines), "json": about}
-
-
-def explanations(text: str) -> dict[str, str]:
-    """The lines `name, name: what it is` of a docstring's options, by name; continued lines are indented further."""
-    explained: dict[str, str] = {}
-    for names, about in re.findall(r"^ {4}(\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", text, re.MULTILINE):
-        for name in names.split(", "):
-            explained[name] = re.sub(r"\s+", " ", about)
-    return explained
 
 
 def columns(table: list[list[str]]) -> list[str]:
