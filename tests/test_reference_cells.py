@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,6 +97,12 @@ def test_darts_v2_has_the_parameters_that_the_authors_code_prints() -> None:
 )
 def test_the_parameters_are_those_of_plain_arithmetic(name: str, channels: int, joined: Mapping[str, int]) -> None:
     assert parameters(name) == expected(name, channels, joined)
+
+
+def test_the_parameters_are_those_that_the_page_on_search_spaces_gives() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "search-spaces.md").read_text(encoding="utf-8")
+    for name in NAMES:
+        assert f"{parameters(name):,}" in next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
 
 
 def test_what_is_missing_to_the_published_sizes_are_states_that_the_authors_code_joins_as_well() -> None:
