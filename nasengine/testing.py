@@ -11,6 +11,7 @@ Also here: `TinyTask` and `TinySpace`, small enough that a whole search takes a 
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from abc import abstractmethod
@@ -304,6 +305,42 @@ class StrategyContract:
         for number, request in reversed(list(enumerate(waiting))):
             strategy.tell(self.answer(number, request))
         check(waiting, "the strategy asks for nothing")
+
+    def test_a_recorded_search_is_asked_for_again(self) -> None:
+        recorded, fresh = self.recorded(), self.started()
+        check(recorded, "the strategy asks for nothing")
+        for number, event in enumerate(recorded):
+            data = json.loads(json.dumps(event["body"]))
+            if event["kind"] == "ask":
+                request = fresh.ask()
+                asks_again = (request and request_to_dict(request)) == data
+                check(asks_again, f"told the same, it asks otherwise the second time, at event {number} of its record")
+            else:
+                request = request_from_dict(json.loads(json.dumps(event["request"])))
+                fresh.tell(Trial.from_dict(event["number"], request, 0, data))
+
+    def recorded(self, under_way: int = 4) -> list[dict[str, Any]]:
+        """What is recorded of a search with several requests under way, whose results come back in any order."""
+        strategy, rng = self.started(), np.random.default_rng(1)
+        events: list[dict[str, Any]] = []
+        waiting: dict[int, Request] = {}
+        asked = 0
+        while True:
+            while len(waiting) < under_way and asked < self.trials:
+                request = strategy.ask()
+                events.append({"kind": "ask", "body": request and request_to_dict(request)})
+                if request is None:
+                    break
+                waiting[asked] = request
+                asked += 1
+            if not waiting:
+                return events
+            number = int(rng.choice(list(waiting)))
+            request = waiting.pop(number)
+            trial = self.answer(number, request)
+            strategy.tell(trial)
+            body, of = trial.to_dict(), request_to_dict(request)
+            events.append({"kind": "tell", "number": number, "request": of, "body": body})
 
     def test_all_trials_failing_is_survived(self) -> None:
         strategy = self.started()

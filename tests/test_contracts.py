@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasengine import Evaluator, SearchSpace, Strategy, Task
+from nasengine import Evaluator, Request, SearchSpace, Strategy, Task, Trial
 from nasengine.evaluators.tasks.digits import Digits
 from nasengine.evaluators.tasks.images import Images
 from nasengine.evaluators.train import Train
@@ -95,6 +95,46 @@ class TestImages(TaskContract):
 
     def make(self) -> Task:
         return Images(path=str(self.folder))
+
+
+class Chance(RandomSearch):  # type: ignore[misc]
+    """Draws from a generator that all share."""
+
+    def ask(self) -> Request | None:
+        return self.evaluate(self.domain.sample(np.random.default_rng(np.random.randint(10**6))))
+
+
+class Identity(Strategy):
+    """Knows its requests by the objects that they are, which a record gives back as others."""
+
+    def prepare(self) -> None:
+        self.asked: list[Request] = []
+        self.came_back = 0
+
+    def ask(self) -> Request | None:
+        self.asked.append(self.evaluate(self.domain.sample(np.random.default_rng([len(self.asked), self.came_back]))))
+        return self.asked[-1]
+
+    def tell(self, trial: Trial) -> None:
+        self.came_back += any(request is trial.request for request in self.asked)
+
+
+@pytest.mark.parametrize("flawed", [Chance, Identity])
+def test_the_contract_finds_out_a_strategy_that_cannot_be_played_back(flawed: type[Strategy]) -> None:
+    class Contract(StrategyContract):
+        def make(self) -> Strategy:
+            return flawed()
+
+    with pytest.raises(AssertionError, match="told the same, it asks otherwise the second time, at event"):
+        Contract().test_a_recorded_search_is_asked_for_again()
+
+
+def test_the_contracts_record_has_several_under_way_and_results_in_another_order() -> None:
+    events = TestRandomSearch().recorded()
+    under_way = np.cumsum([1 if event["kind"] == "ask" else -1 for event in events])
+    assert max(under_way) == 4
+    numbers = [event["number"] for event in events if event["kind"] == "tell"]
+    assert numbers != sorted(numbers) == list(range(30))
 
 
 def test_no_registered_plugin_is_without_a_contract_test() -> None:
