@@ -178,6 +178,9 @@ def test_sections_of_orchestration_are_chosen_by_name() -> None:
 
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "nas"
+NEEDS_TABLE = pytest.mark.skipif(
+    not (DATA / "nas_bench_201.csv.gz").is_file(), reason=f"needs the benchmark's table, {DATA}/nas_bench_201.csv.gz"
+)
 
 
 @pytest.mark.slow
@@ -286,3 +289,29 @@ def test_shared_weights_are_held_against_trainings_beside_the_costs() -> None:
             assert -1 <= value <= 1
         assert fraction(row["best of the top 3"])
         assert positive(row["learning, s"]) == row["judged by"].startswith("shared")
+
+
+@pytest.mark.slow
+@NEEDS_TABLE
+def test_the_funnel_and_plain_training_have_a_regret_each(tmp_path: Path) -> None:
+    output = printed("funnel", "--table", str(DATA / "nas_bench_201.csv.gz"), "--out", str(tmp_path), "--markdown")
+    rows = markdown_table(output)
+    assert [row["search"].rpartition(", ")[2] for row in rows] == ["plain", "funnel"] * 2
+    assert all(0 <= numbers(row["regret, points"])[0] < 90 for row in rows)
+
+
+@pytest.mark.slow
+@NEEDS_TABLE
+def test_what_the_surrogate_foretells_and_saves_is_measured() -> None:
+    output = printed("surrogate", "--table", str(DATA / "nas_bench_201.csv.gz"))
+    assert len(re.findall(r"^(one_hot\+path|one_hot|path) +(20|30) +0\.\d+ ±", output, re.MULTILINE)) == 6
+    assert len(re.findall(r"^(random|evolution:\S+) +(20|25) +9\d\.\d+ ± .+ of 2$", output, re.MULTILINE)) == 4
+
+
+@pytest.mark.slow
+def test_candidates_an_hour_on_all_cores_are_those_of_the_same_networks() -> None:
+    rows = markdown_table(printed("whole_machine", "--markdown"))
+    assert [(row["data"], row["networks"], row["loop"]) for row in rows] == [
+        ("digits", network, loop) for network in ("chain", "cell") for loop in ("plain", "nasengine")
+    ]
+    assert all(numbers(row["candidates an hour"])[0] > 0 for row in rows)
