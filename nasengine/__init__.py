@@ -4,7 +4,8 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from .architecture import Architecture, Pick
-from .domain import Decision, Domain
+from .decision import Decision
+from .domain import Domain
 from .errors import (
     ArchitectureError,
     ConfigError,

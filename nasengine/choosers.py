@@ -13,7 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .architecture import Architecture, Pick
-from .domain import ALWAYS, Decision, Option, Path
+from .decision import ALWAYS, Decision, Option, Path
 from .errors import ArchitectureError, SpaceError
 from .supernet import Depth, Gate, One, Several
 from .widths import Largest

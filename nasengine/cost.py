@@ -18,7 +18,8 @@ from .errors import ConfigError, near_miss
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from .domain import Decision, Domain
+    from .decision import Decision
+    from .domain import Domain
     from .space import SearchSpace
     from .task import Task
 

@@ -19,7 +19,7 @@ import numpy as np
 from .architecture import Pick
 
 if TYPE_CHECKING:
-    from .domain import Decision, Path
+    from .decision import Decision, Path
 
 Problem: TypeAlias = dict[str, "frozenset[Path]"]
 """The decisions still to make, each with what is left of its conditions."""

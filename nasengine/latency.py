@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from .architecture import Architecture, Pick
 from .cost import METRICS as COUNTED
-from .domain import ALWAYS, Decision, Domain, Option
+from .decision import ALWAYS, Decision, Option
+from .domain import Domain
 from .errors import ConfigError
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from .architecture import Architecture, Pick
-from .domain import Decision, Domain
+from .decision import Decision
+from .domain import Domain
 
 if TYPE_CHECKING:
     import numpy as np

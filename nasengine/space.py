@@ -11,7 +11,8 @@ from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
 
 from .architecture import Architecture
-from .domain import Decision, Domain
+from .decision import Decision
+from .domain import Domain
 from .errors import ConfigError
 from .plugin import Plugin
 

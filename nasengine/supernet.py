@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from .architecture import Architecture, Pick
-from .domain import Decision, Domain
+from .decision import Decision
+from .domain import Domain
 from .errors import SpaceError
 from .partial import narrow, partly
 from .sharing import shared, sharing

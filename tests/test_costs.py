@@ -18,10 +18,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import nasengine
-from nasengine import Architecture, ArchitectureError, Chooser, ConfigError, Observer, RunFailed, SearchSpace, Task
+from nasengine import (
+    Architecture,
+    ArchitectureError,
+    Chooser,
+    ConfigError,
+    Decision,
+    Domain,
+    Observer,
+    RunFailed,
+    SearchSpace,
+    Task,
+)
 from nasengine import cost as cost_module
 from nasengine.cost import Constraint, Costs, flops, lowest, parameters, refuse_the_impossible
-from nasengine.domain import Decision, Domain
 from nasengine.registry import load, make
 from nasengine.shapes import OncePerShape
 from nasengine.testing import TinySpace, TinyTask

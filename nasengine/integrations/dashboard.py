@@ -14,7 +14,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import optuna
 import optuna_dashboard
 
-from ..domain import Decision
+from ..decision import Decision
 from ..errors import ConfigError, NasError
 from ..run import Run
 from ..trial import Trial

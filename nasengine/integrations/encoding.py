@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from optuna.distributions import CategoricalDistribution
 
 from ..architecture import Architecture, Pick
-from ..domain import ALWAYS, Decision, Domain, Option
+from ..decision import ALWAYS, Decision, Option
+from ..domain import Domain
 
 NOT_ACTIVE = "not active"
 IN, OUT = "in", "out"

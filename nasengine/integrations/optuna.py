@@ -18,7 +18,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from ..domain import Decision
+from ..decision import Decision
 from ..errors import NasError
 from ..ledger import Ledger
 from ..trial import Evaluate, Trial
