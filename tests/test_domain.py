@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import combinations, islice, permutations, product
 from typing import Any, Literal, TypeAlias
 
@@ -535,12 +536,12 @@ def test_decoding_takes_the_largest_entries_of_any_vector(program: Program, data
     def largest(choice: Choice) -> Pick:
         part = vector[slots[choice.name] :][: len(choice.options)]
         # brute force: of all picks the one with the largest sum of entries, the first of equals
-        sums = [sum(part[choice.options.index(o)] for o in _as_tuple(pick)) for pick in choice.all_picks()]
-        return choice.all_picks()[int(np.argmax(sums))]
+        sums = [sum(Fraction(part[choice.options.index(o)]) for o in _as_tuple(pick)) for pick in choice.all_picks()]
+        return choice.all_picks()[sums.index(max(sums))]
 
     decoded = domain.decode(vector)
     domain.validate(decoded)
-    if len(set(vector.tolist())) == len(vector):  # sums of ties may round either way
+    if len(set(vector.tolist())) == len(vector):  # of equal sums either is right
         assert key(decoded.picks) == key(run(program, largest))
 
 
