@@ -118,6 +118,9 @@ class Surrogate(ForeseeingEvaluator):
     def check(self, space: SearchSpace, task: Task) -> None:
         self.inner.check(space, task)
 
+    def check_fidelity(self, fidelity: Fidelity) -> None:
+        self.inner.check_fidelity(fidelity)
+
     def learn(self, context: Context) -> Iterator[Metrics]:
         return self.inner.learn(context)
 

@@ -141,15 +141,20 @@ class Train(Evaluator):
             finished.add(best)
         return {**finished.metrics, **costs}
 
+    def check_fidelity(self, fidelity: Fidelity) -> None:
+        """Raises ConfigError for networks of other sizes than the supernet whose weights they are to begin with."""
+        others = fidelity.reductions.keys() & {"layers", "width", "resolution"}
+        if self.shared is not None and others:
+            raise ConfigError(
+                f"the evaluator 'train' has inherit = supernet, and the fidelity's {min(others)} makes networks of "
+                f"another size than the supernet's; leave it out"
+            )
+
     def _beginning(self, architecture: Architecture, fidelity: Fidelity, context: Context) -> nn.Module:
-        """The untrained model, or one with the supernet's weights. Raises ConfigError for other sizes than it has."""
+        """The untrained model, or one with the supernet's weights."""
         model = context.model(architecture)
         if self.shared is not None and context.learnt and not context.inherited:
-            if others := fidelity.reductions.keys() & {"layers", "width", "resolution"}:
-                raise ConfigError(
-                    f"the evaluator 'train' has inherit = supernet, and the fidelity's {min(others)} makes networks of "
-                    f"another size than the supernet's; leave it out"
-                )
+            self.check_fidelity(fidelity)
             inherit(model, self.shared.supernet(context))
         return model
 

@@ -155,13 +155,16 @@ class WeightSharing(Evaluator):
     def learn(self, context: Context) -> Iterator[Metrics]:
         return self.weights.learn(context)
 
-    def evaluate(self, architecture: Architecture, fidelity: Fidelity, context: Context) -> Metrics:
-        """Raises ConfigError for images of another size than those that the supernet has learnt from."""
+    def check_fidelity(self, fidelity: Fidelity) -> None:
+        """Raises ConfigError for images of another size than those that the supernet learns from."""
         if fidelity.resolution is not None:
             raise ConfigError(
                 f"the evaluator 'weight_sharing' judges by a supernet of the task's own resolution, and the fidelity "
                 f"says resolution = {fidelity.resolution}; leave it out"
             )
+
+    def evaluate(self, architecture: Architecture, fidelity: Fidelity, context: Context) -> Metrics:
+        self.check_fidelity(fidelity)
         supernet, task = self.weights.supernet(context), context.task
         model = context.model(Architecture(architecture.space, supernet.domain.options, architecture.picks))
         inherit(model, supernet)

@@ -133,6 +133,10 @@ class Evaluator(Plugin, ABC):
             except SpaceError as error:
                 raise ConfigError(f"the evaluator {self.known_as!r} needs a supernet: {error}") from None
 
+    def check_fidelity(self, fidelity: Fidelity) -> None:
+        """Called before a run with the fidelity of its search. Raises ConfigError where the evaluator cannot judge by
+        it, though the task and the space could."""
+
 
 class ForeseeingEvaluator(Evaluator):
     """An evaluator that learns from the run's results, and needs no worker for a candidate that it is sure of.

@@ -117,6 +117,9 @@ def _funnel(config: Config, roles: dict[str, Plugin]) -> tuple[list[Stage], Stag
     judge = judges[-1][0]
     if judge.provisional:
         judge = roles["judge"] = cast("Evaluator", _made("evaluator", PluginChoice(name="train")))
+    for by, _ in judges:
+        with _naming("evaluator", by):
+            by.check_fidelity(config.fidelity)
     with _naming("task", task):
         for searched in funnel:
             searched.task.check(config.fidelity)

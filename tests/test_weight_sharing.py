@@ -463,3 +463,26 @@ def test_weights_that_become_infinite_end_the_learning_in_a_sentence() -> None:
 def test_wrong_options_are_refused(cls: Any, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         cls(**options)
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "fidelity", "sentence"),
+    [
+        ("weight_sharing", "resolution=2", "judges by a supernet of the task's own resolution"),
+        ("train:inherit=supernet", "resolution=2", "makes networks of another size than the supernet's"),
+        ("surrogate:evaluator=weight_sharing", "resolution=2", "judges by a supernet of the task's own resolution"),
+    ],
+)
+def test_a_fidelity_that_shared_weights_cannot_follow_is_refused_before_the_run(
+    evaluator: str, fidelity: str, sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        nasengine.search(
+            "nasbench201:cells=1,channels=4",
+            "random",
+            evaluator=evaluator,
+            fidelity=fidelity,
+            trials=2,
+            out=tmp_path / "run",
+        )
+    assert not (tmp_path / "run").exists()
