@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from nasengine import Batch, Context, Derivation, OneShotStrategy, Split
 from nasengine.checkpoint import read_checkpoint, write_checkpoint
 from nasengine.registry import installed, load
-from nasengine.search_spaces.nasbench201 import NASBench201Space
+from nasengine.search_spaces.nasbench101 import NASBench101Space
 from nasengine.storage import Folder
 from nasengine.testing import TinyTask
 
+SPACE = NASBench101Space(vertices=4, edges=5, stacks=1, cells=1, channels=4)
 BILEVEL: dict[str, Any] = {"epochs": 2, "batch_size": 12, "alpha_learning_rate": 0.01, "hessian": False}
 OPTIONS: dict[str, dict[str, Any]] = {
     "darts": {**BILEVEL, "hessian": True},  # the guard is the same for all
@@ -75,7 +76,7 @@ class Learning:
     def __init__(self, name: str, task: Fragile, checkpoint: dict[str, Any] | None = None) -> None:
         made = cast(Any, load("strategy", name.partition(",")[0]))
         strategy = made(**OPTIONS.get(name, BILEVEL), **VARIANTS.get(name, {}))
-        self.context = Context(NASBench201Space(cells=1, channels=4), task, torch.device("cpu"), 3, False, checkpoint)
+        self.context = Context(SPACE, task, torch.device("cpu"), 3, False, checkpoint)
         self.derived: list[Derivation] = []
         self._epochs: Iterator[Derivation] = strategy.learn(self.context.supernet(), task, self.context)
 
