@@ -56,7 +56,9 @@ def table(run: Run) -> list[Any]:
     ("space", "strategy"),
     list(itertools.product([CELL, CHAIN], ["random", "evolution", "darts:epochs=1", "darts:epochs=1,order=2"])),
 )
-def test_every_strategy_searches_every_space(space: str, strategy: str, tmp_path: Path) -> None:
+def test_random_search_evolution_and_darts_search_a_cell_space_and_a_chain(
+    space: str, strategy: str, tmp_path: Path
+) -> None:
     run = nasengine.search(
         space, strategy, evaluator="train:epochs=1", trials=2, baseline=1, fidelity="data=0.1", out=tmp_path / "run"
     )

@@ -194,7 +194,7 @@ def test_the_supernet_trains_on_digits(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["random", "evolution:population=2,sample=2", "darts:epochs=1"])
-def test_every_strategy_works_on_it(strategy: str, tmp_path: Path) -> None:
+def test_random_search_evolution_and_darts_search_it(strategy: str, tmp_path: Path) -> None:
     space = ChainSpace(**{**SMALL, "layers": 1, "norms": ("batch", "none"), "activations": ("relu",)}, skips=(2,))
     run = nasengine.search(space, strategy, TinyTask(), "train:epochs=1", trials=3, baseline=0, out=tmp_path / "run")
     assert run.finished

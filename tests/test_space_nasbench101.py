@@ -210,7 +210,7 @@ def test_the_supernet_trains_on_digits() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["random", "evolution:population=2,sample=2", "darts:epochs=1"])
-def test_every_strategy_works_on_it(strategy: str, tmp_path: Path) -> None:
+def test_random_search_evolution_and_darts_search_it(strategy: str, tmp_path: Path) -> None:
     space = NASBench101Space(stacks=1, channels=4)
     run = nasengine.search(space, strategy, TinyTask(), "train:epochs=1", trials=3, baseline=1, out=tmp_path / "run")
     assert run.finished
