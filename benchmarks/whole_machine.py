@@ -56,8 +56,8 @@ def searched(space: str, task: str, epochs: int, networks: Sequence[list[dict[st
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         run = nasengine.search(
-            space, "random", task, f"train:epochs={epochs},patience=0,augment=none", trials=0, baseline=0,
-            start_from=networks[seed], seed=seed, workers=cores(), out=folder, observer=clock,
+            space, "random", task, f"train:epochs={epochs},patience=0,augment=none", trials=len(networks[seed]),
+            start_from=networks[seed], baseline=0, seed=seed, workers=cores(), out=folder, observer=clock,
         )  # fmt: skip
         accuracies = [trial.curve[-1]["accuracy"] for trial in run.all_trials if trial.purpose == "search"]
     return pace(clock.ends), accuracies
@@ -89,6 +89,8 @@ def main() -> None:
     options = parser(__doc__, repetitions=3)
     options.add_argument("--epochs", type=int, default=8, help="of a candidate (default: %(default)s)")
     options.add_argument("--candidates", type=int, default=12, help="of a turn (default: %(default)s)")
+    options.add_argument("--networks", nargs="+", choices=list(SPACES), default=list(SPACES), help="default: all")
+    options.add_argument("--data", nargs="+", choices=("digits", "CIFAR-10"), default=["digits", "CIFAR-10"])
     options.add_argument("--path", type=Path, help="CIFAR-10, binary version: the folder cifar-10-batches-bin")
     given = options.parse_args()
     repetitions, epochs, candidates = (1, 1, 6) if given.quick else (given.repetitions, given.epochs, given.candidates)
@@ -106,6 +108,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, get_context("spawn")) as fresh:
         tasks = {"digits": "digits"} | ({"CIFAR-10": subset(given.path, Path(folder))} if given.path else {})
         for (data, task), (name, space) in product(tasks.items(), SPACES.items()):
+            if data not in given.data or name not in given.networks:
+                continue
             built, seen = parts(space, task)
             domain = built.domain(seen)
             networks = [
