@@ -64,7 +64,7 @@ class Surrogate(ForeseeingEvaluator):
 
     On NAS-Bench-201 (validation accuracy after 12 epochs, CIFAR-10) its Spearman correlation with the truth, on 1,000
     cells that it does not know, is 0.49 after 20 results, 0.63 after 50, 0.73 after 100 and 0.81 after 200 (means over
-    ten seeds). Foreseen trials count among the run's `trials`: ask for several times as many.
+    twenty seeds). Foreseen trials count among the run's `trials`: ask for several times as many.
 
     Options:
         evaluator: who evaluates truly: a name, `train:epochs=5`, or a mapping, `{train: {epochs: 5, patience: 2}}`.

@@ -191,7 +191,8 @@ def sentence_of(error: ValidationError, source: str, allowed: Sequence[str]) -> 
         return f"{source}: no setting is named {key!r}.{near_miss(key, allowed)} Settings: {', '.join(allowed)}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "sentence":
-        return f"{source}: {key}: {message}" if key else f"{source}: {message}"
+        named = message if not key or message.startswith(f"{key} is ") else f"{key}: {message}"
+        return f"{source}: {named}"
     if not key:  # about several settings at once: it names them itself
         return f"{source}: {message}"
     if first["type"] == "missing":

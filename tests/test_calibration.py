@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,26 +26,6 @@ def funnel(tmp_path_factory: pytest.TempPathFactory) -> Run:
         TinySpace(), "random", TinyTask(), funnel=f"{GUESS}:12,{TRUTH}:12,train:epochs=1:12", baseline=0,
         out=tmp_path_factory.mktemp("calibration") / "run", durable=False,
     )  # fmt: skip
-
-
-@pytest.fixture
-def nas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
-    """Runs `nas` in this process, in an empty folder: its exit code, stdout and stderr."""
-    from nasengine.cli import main
-
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        with pytest.raises(SystemExit) as ended:
-            main()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 def test_rank_correlations_are_those_of_scipy_ties_included() -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import signal
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,23 +43,9 @@ Nas = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def nas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Nas:
-    """Runs `nas draw` in this process, in an empty folder: its exit code, stdout and stderr."""
-    from nasengine.cli import main
-
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["nas", "draw", *map(str, arguments)])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        with pytest.raises(SystemExit) as ended:
-            main()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
+def nas(nas: Nas) -> Nas:
+    """Runs `nas draw`: its exit code, stdout and stderr."""
+    return partial(nas, "draw")
 
 
 @pytest.fixture(scope="module")

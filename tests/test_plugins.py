@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -41,26 +40,11 @@ Nas = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def nas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Nas:
-    """Runs `nas` in this process, in an empty folder: its exit code, stdout and stderr."""
-    from nasengine.cli import main
-
+def nas(nas: Nas, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Nas:
+    """Runs `nas` in a folder beside those that the tests make."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["nas", *arguments])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        try:
-            with pytest.raises(SystemExit) as ended:
-                main()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
+    return nas
 
 
 class Site:

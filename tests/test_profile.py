@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -336,28 +334,6 @@ def test_workers_elsewhere_measure_and_foretell_alike(tmp_path: Path) -> None:
 
 
 # The command
-
-
-@pytest.fixture
-def nas(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., tuple[int, str, str]]:
-    """Runs `nas` in this process, in an empty folder: its exit code, stdout and stderr."""
-    from nasengine.cli import main
-
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        with pytest.raises(SystemExit) as ended:
-            main()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 def test_the_command_measures_shows_writes_and_draws(nas: Callable[..., tuple[int, str, str]]) -> None:

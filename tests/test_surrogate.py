@@ -150,7 +150,7 @@ def heard(domain: Domain, judge: Any, count: int, seed: int = 0, **options: Any)
 
 @pytest.mark.skipif(not NB201.is_file(), reason=f"needs the benchmark's table, {NB201}")
 def test_on_nas_bench_201_it_ranks_cells_that_it_does_not_know() -> None:
-    """0.73 over ten seeds after 100 results, as its docstring says."""
+    """0.73 over twenty seeds after 100 results, as its docstring says."""
     accuracy = pd.read_csv(NB201).set_index("arch_str")["c10_valid_ep12"].to_dict()
     space: Any = NASBench201Space()
     domain = space.domain(TinyTask())

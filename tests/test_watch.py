@@ -387,24 +387,6 @@ def test_a_chart_of_equal_values_is_a_flat_line() -> None:
 Nas = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def nas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Nas:
-    """Runs `nas` in this process: its exit code, stdout and stderr."""
-    from nasengine.cli import main
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["nas", *map(str, arguments)])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        with pytest.raises(SystemExit) as ended:
-            main()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
-
-
 def test_where_stdout_is_no_terminal_one_frame_is_shown(nas: Nas, written: Callable[..., Written]) -> None:
     run = busy(written)
     code, out, _ = nas("watch", run.folder)

@@ -30,7 +30,7 @@ class Extrapolation(Stopper):
     are noisier than the end: then the chance is judged too high, and of candidates that end close together hardly any
     is stopped.
 
-    A check takes 0.25 to 0.4 s of one core with the default steps, in which it is linear; most epochs have none.
+    A check takes about 0.3 s with the default steps, in which it is linear; most epochs have none.
 
     Options:
         delta: how small the probability has to be.

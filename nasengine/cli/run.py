@@ -128,6 +128,8 @@ def with_strategy_options(settings: Config, options: Mapping[str, Any]) -> Confi
     from ..registry import load, options_of
     from ..strategy import OneShotStrategy
 
+    if not options:
+        return settings
     name = settings.strategy.name
     cls = load("strategy", name)
     known = options_of(cls)
