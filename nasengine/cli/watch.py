@@ -53,7 +53,7 @@ def _once(tally: Tally, console: Console) -> None:
 def _live(tally: Tally, console: Console, every: float) -> None:
     """Frames on a screen of their own, until the run is finished or Ctrl-C."""
     import signal
-    import threading
+    from queue import Empty, SimpleQueue
 
     from rich.console import Group
     from rich.live import Live
@@ -61,17 +61,21 @@ def _live(tally: Tally, console: Console, every: float) -> None:
     from .frame import frame
     from .text import result
 
-    enough = threading.Event()
+    asked: SimpleQueue[int] = SimpleQueue()  # an Event's lock is not reentrant: set() from a handler may wait for ever
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
-        signal.signal(number, lambda *_: enough.set())
+        signal.signal(number, lambda number, _: asked.put(number))
     try:
         with Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
                 live.update(Group(*frame(tally, console.width, console.height)), refresh=True)
-                if tally.phase == "finished" or enough.wait(every):
+                if tally.phase == "finished":
                     break
-                tally.read()
+                try:
+                    asked.get(timeout=every)
+                    break
+                except Empty:
+                    tally.read()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
