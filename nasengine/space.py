@@ -8,12 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
 
 from .architecture import Architecture
 from .decision import Decision
 from .domain import Domain
-from .errors import ConfigError
+from .errors import ConfigError, SpaceError
 from .plugin import Plugin
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class Chooser(Protocol):
 class SearchSpace(Plugin, ABC):
     """What can be built. Subclasses write `build`; everything else follows from it."""
 
+    family: ClassVar[str] = ""
+    """The models that it has: `CNN`, `GNN`, `GAN` or your own word, as a literal; empty where it suits any task."""
     constraints: Sequence[Constraint] = ()
     """What the run demands of an architecture's cost."""
     latency_table: LatencyTable | None = None
@@ -71,8 +73,13 @@ class SearchSpace(Plugin, ABC):
         """
 
     def check(self, task: Task) -> None:
-        """Called before a run that builds its networks for the task. Raises SpaceError where they are not for such
-        data; here: never."""
+        """Called before a run that builds its networks for the task. Raises SpaceError where they are not for it; here:
+        where both are of a family, and not of the same."""
+        if self.family and task.family and self.family != task.family:
+            raise SpaceError(
+                f"the space {self.known_as!r} is of the family {self.family}, and the task {task.known_as!r} of the "
+                f"family {task.family}; choose two of one family (see: nas list)"
+            )
 
     @classmethod
     def references(cls) -> Mapping[str, Architecture]:

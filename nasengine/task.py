@@ -91,6 +91,8 @@ class Task(Plugin, ABC):
     input_shape: tuple[int, ...]
     """The shape of one example, without the batch: (channels, height, width) for images."""
     classes: int
+    family: ClassVar[str] = ""
+    """The models that learn it: `CNN`, `GNN`, `GAN` or a word of your own, as a literal; empty where any may."""
     recipe: Recipe = Recipe()
     objectives: tuple[str, ...] = ("accuracy:max",)
     scales: ClassVar[frozenset[str]] = frozenset({"epochs", "data"})

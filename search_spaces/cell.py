@@ -130,6 +130,8 @@ class CellSpace(SearchSpace):
         nodes: in each cell; 4 in the paper.
     """
 
+    family = "CNN"
+
     def __init__(self, *, layers: int | None = None, channels: int | None = None, nodes: int = 4) -> None:
         for name, value in (("layers", layers), ("channels", channels), ("nodes", nodes)):
             if value is not None and value < 1:

@@ -57,6 +57,8 @@ class ChainSpace(SearchSpace):
         hidden_widths: the numbers of their units.
     """
 
+    family = "CNN"
+
     def __init__(
         self,
         *,

@@ -66,6 +66,8 @@ class HierarchicalSpace(SearchSpace):
         channels: how many the first cell has; 16, or 4 for images up to 16×16, unless you say.
     """
 
+    family = "CNN"
+
     def __init__(
         self,
         *,

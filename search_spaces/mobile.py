@@ -60,6 +60,8 @@ class MobileSpace(SearchSpace):
         activation: relu, relu6 (MobileNetV2) or hard_swish (MobileNetV3).
     """
 
+    family = "CNN"
+
     def __init__(
         self,
         *,

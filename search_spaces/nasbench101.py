@@ -44,6 +44,8 @@ class NASBench101Space(SearchSpace):
         channels: of the first stack; 128 in the benchmark, by default 16 for images up to 16 pixels.
     """
 
+    family = "CNN"
+
     def __init__(
         self,
         *,

@@ -62,6 +62,8 @@ class NASBench201Space(SearchSpace):
             say.
     """
 
+    family = "CNN"
+
     def __init__(self, *, cells: int | None = None, channels: int | None = None) -> None:
         for name, value in (("cells", cells), ("channels", channels)):
             if value is not None and value < 1:

@@ -89,6 +89,8 @@ class NASBenchGraphSpace(SearchSpace):
         hidden: channels of each layer; the benchmark's 256 unless you say. It must be even, for `gat` has two heads.
     """
 
+    family = "GNN"
+
     def __init__(self, *, hidden: int = 256) -> None:
         if hidden < 2 or hidden % 2:
             raise ConfigError(f"the space 'nasbench_graph' has hidden = {hidden}; expected an even number")

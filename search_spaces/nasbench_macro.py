@@ -37,6 +37,8 @@ class NASBenchMacroSpace(SearchSpace):
             convolution has 40 times as many, 1280 in the benchmark.
     """
 
+    family = "CNN"
+
     def __init__(self, *, channels: int | None = None) -> None:
         if channels is not None and channels < 1:
             raise ConfigError(f"the space 'nasbench_macro' has channels = {channels}; expected at least 1")

@@ -166,6 +166,8 @@ class NASNetSpace(SearchSpace):
         blocks: in each cell; 5 in the paper.
     """
 
+    family = "CNN"
+
     def __init__(self, *, layers: int | None = None, channels: int | None = None, blocks: int = 5) -> None:
         for name, value in (("layers", layers), ("channels", channels), ("blocks", blocks)):
             if value is not None and value < 1:

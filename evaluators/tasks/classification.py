@@ -26,6 +26,7 @@ class ImageClassification(Task):
     """Cross-entropy and accuracy on images that fit into memory, standardised by the training data's mean and
     standard deviation of each channel. No loader processes: a batch is one index into a tensor."""
 
+    family = "CNN"
     scales = frozenset({"epochs", "data", "resolution"})
     _device = torch.device("cpu")
 

@@ -24,6 +24,7 @@ class Digits(ImageClassification):
         classes: how many of the digits, from 0 on: fewer make a simpler task, a proxy for the whole.
     """
 
+    family = "CNN"
     recipe = Recipe(epochs=15, batch_size=64, search_epochs=8)
 
     def __init__(self, *, split_seed: int = 0, classes: int = 10) -> None:

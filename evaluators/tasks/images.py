@@ -29,6 +29,7 @@ class Images(ImageClassification):
         classes: how many of the classes, in their order: fewer make a simpler task, a proxy for the whole.
     """
 
+    family = "CNN"
     recipe = Recipe(epochs=30, batch_size=128)
 
     def __init__(
