@@ -38,6 +38,8 @@ class ChainSpace(SearchSpace):
         widths: the numbers of channels that a layer may have.
         operations: what a layer may be, of convolution, separable, dilated, grouped, max_pool, average_pool, identity.
         kernels: the sizes of convolutions, odd ones.
+        strides: that any layer may have, as (1, 2), beside the halving between stages. With more than one the space has
+            no supernet: layers of different strides give images of different sizes.
         activations: of relu, sigmoid, tanh, leaky_relu, prelu, swish, gelu.
         norms: of batch, layer, group, instance, none (a bias).
         dropouts: the rates of dropout behind a convolution, and between the fully connected layers.
@@ -67,6 +69,7 @@ class ChainSpace(SearchSpace):
         widths: tuple[int, ...] = (16, 32),
         operations: tuple[str, ...] = OPERATIONS,
         kernels: tuple[int, ...] = (1, 3, 5, 7),
+        strides: tuple[int, ...] = (1,),
         activations: tuple[str, ...] = tuple(layers_of.ACTIVATIONS),
         norms: tuple[str, ...] = layers_of.NORMS,
         dropouts: tuple[float, ...] = (0.0, 0.2),
@@ -91,7 +94,7 @@ class ChainSpace(SearchSpace):
         )
         self.widths, self.transitions = _numbers("widths", widths), _numbers("transitions", transitions or widths)
         self.kernels, self.hidden_widths = _numbers("kernels", kernels), _numbers("hidden_widths", hidden_widths)
-        self.skips = _numbers("skips", skips) if skips else ()
+        self.strides, self.skips = _numbers("strides", strides), _numbers("skips", skips) if skips else ()
         self.operations = _names("operations", operations, OPERATIONS)
         self.activations = _names("activations", activations, layers_of.ACTIVATIONS)
         self.norms = _names("norms", norms, layers_of.NORMS)
@@ -116,9 +119,11 @@ class ChainSpace(SearchSpace):
                 "the space 'chain' has padding = valid, where the image's size depends on what is picked; expected "
                 "layers = 1, one kernel, and operations = [convolution] with it"
             )
-        if dense and ("stride" in self.reductions or self.skips or padding == "valid" or stages == 0):
+        strided = "stride" in self.reductions or self.strides != (1,)
+        if dense and (strided or self.skips or padding == "valid" or stages == 0):
             raise ConfigError(
-                "the space 'chain' has dense = true; expected stages, reductions by pooling only, and no skips with it"
+                "the space 'chain' has dense = true; expected stages, reductions by pooling only, strides of 1, and no "
+                "skips with it"
             )
         if dense and order == "pre" and {"layer", "group"} & set(self.norms):
             raise ConfigError(

@@ -7,16 +7,18 @@ is the concatenation of the blocks that no other block uses. Cells at 1/3 and 2/
 halve the image and double the channels.
 
 What differs from the paper: its blocks may also concatenate their two halves, here they add them up, as all blocks of
-the cells that it found do. An operation is a decision of its own for each state that it may be applied to, rather than
-one for a side of the block: the architectures are the same, and in a supernet the weights belong to an edge.
+the cells that it found do. Which states a cell joins beside the blocks that no other uses is an option: the authors'
+code joins some that blocks do use. An operation is a decision of its own for each state that it may be applied to,
+rather than one for a side of the block: the architectures are the same, and in a supernet the weights belong to an
+edge.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,7 @@ from torch import Tensor, nn
 from nasengine import Architecture, Chooser, ConfigError, SearchSpace, Task, join
 
 from .cell import INPUTS, PARTS, CellNetwork
+from .nasnet_cells import AMOEBANET_A, AMOEBANET_A_JOINS, NASNET_A, NASNET_A_JOINS, Block, Cell
 from .operations.darts import FactorizedReduce, relu_conv_norm
 from .operations.nasnet import OPERATIONS
 from .operations.stem import Classifier, image_stem
@@ -34,47 +37,6 @@ if TYPE_CHECKING:
     from nasengine import Several
 
 SIDES = ("left", "right")
-Edge = tuple[int, str]
-"""One half of a block: (index of the state it comes from, operation); states 0 and 1 are the cell's inputs."""
-Block = tuple[Edge, Edge]
-Cell = list[Block]
-
-NASNET_A: Mapping[str, Cell] = {
-    "normal": [
-        ((1, "sep_conv_5x5"), (0, "sep_conv_3x3")),
-        ((0, "sep_conv_5x5"), (0, "sep_conv_3x3")),
-        ((1, "avg_pool_3x3"), (0, "identity")),
-        ((0, "avg_pool_3x3"), (0, "avg_pool_3x3")),
-        ((1, "sep_conv_3x3"), (1, "identity")),
-    ],
-    "reduce": [
-        ((1, "sep_conv_5x5"), (0, "sep_conv_7x7")),
-        ((1, "max_pool_3x3"), (0, "sep_conv_7x7")),
-        ((1, "avg_pool_3x3"), (0, "sep_conv_5x5")),
-        ((3, "identity"), (2, "avg_pool_3x3")),
-        ((2, "sep_conv_3x3"), (1, "max_pool_3x3")),
-    ],
-}
-"""Figure 4."""
-
-AMOEBANET_A: Mapping[str, Cell] = {
-    "normal": [
-        ((1, "avg_pool_3x3"), (1, "max_pool_3x3")),
-        ((0, "sep_conv_3x3"), (0, "identity")),
-        ((1, "identity"), (0, "avg_pool_3x3")),
-        ((1, "sep_conv_3x3"), (2, "sep_conv_5x5")),
-        ((5, "avg_pool_3x3"), (1, "sep_conv_3x3")),
-    ],
-    "reduce": [
-        ((0, "sep_conv_3x3"), (1, "avg_pool_3x3")),
-        ((1, "max_pool_3x3"), (2, "sep_conv_7x7")),
-        ((0, "max_pool_3x3"), (1, "max_pool_3x3")),
-        ((4, "sep_conv_3x3"), (1, "conv_1x7_7x1")),
-        ((0, "avg_pool_3x3"), (1, "sep_conv_7x7")),
-    ],
-}
-"""Real, Aggarwal, Huang, Le 2019, "Regularized Evolution for Image Classifier Architecture Search", AAAI: figure 5,
-with the inputs as the authors' code has them."""
 
 
 class Sum(nn.Module):
@@ -109,13 +71,22 @@ class Sum(nn.Module):
 class NASNetCell(nn.Module):
     """(N, C₋₂, H, W) and (N, C₋₁, H, W) → (N, `width`, H, W), halved in height and width by a reduction.
 
-    width: `channels` for each block that no other block uses; in a supernet, for each block.
+    joins: the states that are in the output whoever uses them, beside the blocks that no other uses.
+    width: `channels` for each state in the output; in a supernet, for each block.
     """
 
     def __init__(
-        self, choose: Chooser, blocks: int, before: tuple[int, int], channels: int, reduces: bool, reduced_before: bool
+        self,
+        choose: Chooser,
+        blocks: int,
+        before: tuple[int, int],
+        channels: int,
+        reduces: bool,
+        reduced_before: bool,
+        joins: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        self.joins = frozenset(joins)
         kind = "reduce" if reduces else "normal"
         adapt = FactorizedReduce if reduced_before else relu_conv_norm
         self.first = adapt(before[0], channels)
@@ -123,23 +94,23 @@ class NASNetCell(nn.Module):
         self.blocks = nn.ModuleList(
             Sum(choose, f"{kind}.block{block}", INPUTS + block, channels, reduces) for block in range(blocks)
         )
-        self.kept = [block for block, share in enumerate(self.unused()) if not _is(share, 0)]
-        self.width = join([channels if block in self.kept else 0 for block in range(blocks)])
+        self.kept = [state for state, share in enumerate(self.joined()) if not _is(share, 0)]
+        self.width = join([channels if state in self.kept else 0 for state in range(INPUTS + blocks)])
 
-    def unused(self) -> list[Tensor | float]:
-        """How much of each block no later one uses."""
-        shares: list[Tensor | float] = []
+    def joined(self) -> list[Tensor | float]:
+        """How much of each state is in the output: of a block as much as no later one uses."""
+        shares: list[Tensor | float] = [float(state in self.joins) for state in range(INPUTS)]
         for state in range(INPUTS, INPUTS + len(self.blocks)):
             later = [block.leaves(state) for block in self.blocks[state - INPUTS + 1 :]]  # type: ignore[operator]
-            shares.append(prod(later))
+            shares.append(1.0 if state in self.joins else prod(later))
         return shares
 
     def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
         states = [self.first(before_last), self.second(last)]
         for block in self.blocks:
             states.append(block(states))
-        unused = self.unused()
-        outputs = [(states[INPUTS + block], unused[block]) for block in self.kept]
+        joined = self.joined()
+        outputs = [(states[state], joined[state]) for state in self.kept]
         return torch.cat([state if _is(share, 1) else state * share for state, share in outputs], dim=1)
 
 
@@ -164,27 +135,45 @@ class NASNetSpace(SearchSpace):
         channels: of the first cell's blocks; by default 8 for images up to 16 pixels, else 16 (the paper's search has
             32).
         blocks: in each cell; 5 in the paper.
+        normal_joins: states that a normal cell's output joins whoever uses them, as numbers: 0 and 1 are the inputs
+            before last and last, 2 is the first block.
+        reduce_joins: the same for a reduction cell; its blocks only, since its inputs are larger.
     """
 
     family = "CNN"
 
-    def __init__(self, *, layers: int | None = None, channels: int | None = None, blocks: int = 5) -> None:
+    def __init__(
+        self,
+        *,
+        layers: int | None = None,
+        channels: int | None = None,
+        blocks: int = 5,
+        normal_joins: Sequence[int] = (),
+        reduce_joins: Sequence[int] = (),
+    ) -> None:
         for name, value in (("layers", layers), ("channels", channels), ("blocks", blocks)):
             if value is not None and value < 1:
                 raise ConfigError(f"the space 'nasnet' has {name} = {value}; expected at least 1")
+        for kind, joins, first in (("normal", normal_joins, 0), ("reduce", reduce_joins, INPUTS)):
+            if not set(joins) <= set(range(first, INPUTS + blocks)):
+                raise ConfigError(
+                    f"the space 'nasnet' has {kind}_joins = {list(joins)}; expected states from {first} to "
+                    f"{INPUTS + blocks - 1}"
+                )
         self.layers, self.channels, self.blocks = layers, channels, blocks
+        self.joins = {"normal": tuple(normal_joins), "reduce": tuple(reduce_joins)}
         self.reductions: tuple[int, ...] = ()  # at a third and two thirds, as long as it is empty
 
     @classmethod
     def references(cls) -> Mapping[str, Architecture]:
         """NASNet-A and AmoebaNet-A with the 20 cells and the widths that were trained on CIFAR-10 (N = 6; F = 32, 36).
 
-        They have 3.06 M and 2.82 M parameters there. Published are 3.3 M and 3.2 M: the authors' code also joins some
-        states that blocks use, against the rule and the figures.
+        They join what the authors' code joins, and so have the published 3.3 M and 3.2 M parameters; without
+        `normal_joins` and `reduce_joins` they would be those of the papers' rule and figures, of 3.06 M and 2.82 M.
         """
         return {
-            "nasnet_a": _architecture(NASNET_A, layers=20, channels=32),
-            "amoebanet_a": _architecture(AMOEBANET_A, layers=20, channels=36),
+            "nasnet_a": _architecture(NASNET_A, layers=20, channels=32, **NASNET_A_JOINS),
+            "amoebanet_a": _architecture(AMOEBANET_A, layers=20, channels=36, **AMOEBANET_A_JOINS),
         }
 
     def sizes(self, task: Task) -> Mapping[str, int]:
@@ -200,7 +189,8 @@ class NASNetSpace(SearchSpace):
         for index in range(layers):
             reduces = index in (self.reductions or (layers // 3, 2 * layers // 3))
             channels *= 2 if reduces else 1
-            cells.append(NASNetCell(choose, self.blocks, before, channels, reduces, reduced_before))
+            joins = self.joins["reduce" if reduces else "normal"]
+            cells.append(NASNetCell(choose, self.blocks, before, channels, reduces, reduced_before, joins))
             before, reduced_before = (before[1], cells[-1].width), reduces
         return CellNetwork(stem, cells, nn.Sequential(nn.ReLU(), Classifier(before[1], task.classes)))
 
@@ -214,10 +204,13 @@ class NASNetSpace(SearchSpace):
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """The smallest description among all orders of each cell's blocks and of their sides: isomorphic cells have
-        one."""
+        one. Where blocks are joined by their numbers, these stay as they are, and only the sides are ordered."""
         picks: dict[str, str | tuple[str, ...]] = {}
         for kind, cell in _cells(architecture):
-            picks |= _picks(kind, _smallest(cell))
+            if max(_joins(architecture, kind), default=0) < INPUTS:
+                picks |= _picks(kind, _smallest(cell))
+            else:
+                picks |= _picks(kind, [(min(block), max(block)) for block in cell])
         return Architecture(architecture.space, architecture.options, picks)
 
     def graph(self, architecture: Architecture) -> nx.DiGraph:
@@ -234,7 +227,7 @@ class NASNetSpace(SearchSpace):
                 for source in sorted({source for source, _ in block}):
                     label = " + ".join(operation for other, operation in block if other == source)
                     graph.add_edge(names[source], names[number], label=label)
-            for number in _leftover(cell):
+            for number in _joined(cell, _joins(architecture, kind)):
                 graph.add_edge(names[number], f"{kind} output")
         return graph
 
@@ -245,15 +238,15 @@ class NASNetSpace(SearchSpace):
             for number, block in enumerate(cell, INPUTS):
                 terms = [f"{operation}({_state(source)})" for source, operation in block]
                 lines.append(f"{kind if number == INPUTS else '':<7} {_state(number)} = {' + '.join(terms)}")
-            lines.append(f"{'':<7} output = {', '.join(map(_state, _leftover(cell)))}")
+            lines.append(f"{'':<7} output = {', '.join(map(_state, _joined(cell, _joins(architecture, kind))))}")
         return "\n".join(lines)
 
 
-def _architecture(cells: Mapping[str, Cell], layers: int, channels: int) -> Architecture:
+def _architecture(cells: Mapping[str, Cell], **options: Any) -> Architecture:
     picks: dict[str, str | tuple[str, ...]] = {}
     for kind, cell in cells.items():
         picks |= _picks(kind, cell)
-    return Architecture("nasnet", {"layers": layers, "channels": channels, "blocks": 5}, picks)
+    return Architecture("nasnet", NASNetSpace(**options).recorded_settings(), picks)
 
 
 def _state(index: int) -> str:
@@ -285,10 +278,15 @@ def _picks(kind: str, cell: Cell) -> Mapping[str, str | tuple[str, ...]]:
     return picks
 
 
-def _leftover(cell: Cell) -> list[int]:
-    """The states of the blocks that no other block uses."""
-    used = {source for block in cell for source, _ in block}
-    return [state for state in range(INPUTS, INPUTS + len(cell)) if state not in used]
+def _joins(architecture: Architecture, kind: str) -> Sequence[int]:
+    """The states that the cells of a kind join whoever uses them."""
+    return architecture.options.get(f"{kind}_joins", ())  # type: ignore[no-any-return]
+
+
+def _joined(cell: Cell, joins: Sequence[int]) -> list[int]:
+    """The states in the cell's output: the blocks that no other uses, and what is joined in any case."""
+    unused = set(range(INPUTS, INPUTS + len(cell))) - {source for block in cell for source, _ in block}
+    return sorted(unused.union(joins))
 
 
 def _smallest(cell: Cell) -> Cell:

@@ -91,8 +91,8 @@ def test_darts_v2_has_the_parameters_that_the_authors_code_prints() -> None:
     [
         ("darts_v1", 36, {"normal": 4, "reduce": 4}),
         ("darts_v2", 36, {"normal": 4, "reduce": 4}),
-        ("nasnet_a", 32, {"normal": 5, "reduce": 3}),
-        ("amoebanet_a", 36, {"normal": 3, "reduce": 3}),
+        ("nasnet_a", 32, {"normal": 6, "reduce": 4}),
+        ("amoebanet_a", 36, {"normal": 4, "reduce": 5}),
     ],
 )
 def test_the_parameters_are_those_of_plain_arithmetic(name: str, channels: int, joined: Mapping[str, int]) -> None:
@@ -105,16 +105,30 @@ def test_the_parameters_are_those_that_the_page_on_search_spaces_gives() -> None
         assert f"{parameters(name):,}" in next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
 
 
-def test_what_is_missing_to_the_published_sizes_are_states_that_the_authors_code_joins_as_well() -> None:
-    """NASNet-A has 3.3 M parameters at F = 32, AmoebaNet-A 3.2 M at 36 and 2.6 M at 32 (the papers' tables 1).
+@pytest.mark.parametrize(
+    ("name", "channels", "published"), [("nasnet_a", 32, 3.3), ("amoebanet_a", 36, 3.2), ("amoebanet_a", 32, 2.6)]
+)
+def test_nasnet_a_and_amoebanet_a_have_the_published_sizes(name: str, channels: int, published: float) -> None:
+    """In millions, at F channels (the papers' tables 1), with what the released code joins: an input of the cell, or
+    blocks that others use, beside the blocks that no other uses. Six states in a normal cell of NASNet-A: 6 · 128 =
+    768, which gives "6 @ 768" its name."""
+    found = nasengine.reference(name)
+    architecture = Architecture(found.space, {**found.options, "channels": channels}, found.picks)
+    model = space_of(architecture).shape(architecture, Shapes(CIFAR, 10))
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 1) == published
 
-    The released code joins an input of the cell, or blocks that others use, beside the blocks that no other uses: 6
-    states in a normal and 4 in a reduction cell of NASNet-A (6 · 128 = 768, which gives "6 @ 768" its name), 4 and 5 of
-    AmoebaNet-A. Nothing else is missing.
-    """
-    assert round(expected("nasnet_a", 32, {"normal": 6, "reduce": 4}) / 1e6, 1) == 3.3
-    assert round(expected("amoebanet_a", 36, {"normal": 4, "reduce": 5}) / 1e6, 1) == 3.2
-    assert round(expected("amoebanet_a", 32, {"normal": 4, "reduce": 5}) / 1e6, 1) == 2.6
+
+@pytest.mark.parametrize(
+    ("name", "channels", "joined"),
+    [("nasnet_a", 32, {"normal": 5, "reduce": 3}), ("amoebanet_a", 36, {"normal": 3, "reduce": 3})],
+)
+def test_without_these_joins_they_are_those_of_the_papers_rule(
+    name: str, channels: int, joined: Mapping[str, int]
+) -> None:
+    found = nasengine.reference(name)
+    by_rule = Architecture(found.space, {**found.options, "normal_joins": [], "reduce_joins": []}, found.picks)
+    model = space_of(by_rule).shape(by_rule, Shapes(CIFAR, 10))
+    assert sum(parameter.numel() for parameter in model.parameters()) == expected(name, channels, joined)
 
 
 @pytest.mark.parametrize(

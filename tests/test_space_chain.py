@@ -71,6 +71,11 @@ class TestPreActivatedChainSpace(SpaceContract):
         return ChainSpace(**SMALL, order="pre", skips=(2,))
 
 
+class TestStridedChainSpace(SpaceContract):
+    def make(self) -> SearchSpace:
+        return ChainSpace(**{**SMALL, **PLAIN}, strides=(1, 2), skips=(1, 2))
+
+
 class TestValidChainSpace(SpaceContract):
     def make(self) -> SearchSpace:
         return ChainSpace(
@@ -216,6 +221,42 @@ def test_identities_that_change_nothing_are_left_out_of_the_canonical_form() -> 
     assert space.canonical(chain(("convolution", 4), ("identity", 4), ("convolution", 8))) == short
     assert space.canonical(chain(("convolution", 4), ("convolution", 8), ("identity", 8))) == short
     assert space.canonical(chain(("convolution", 4), ("identity", 8), ("convolution", 8))) != short
+
+
+@pytest.mark.parametrize("head", ["average", "flatten", "max_pool_flatten"])
+def test_any_layer_may_have_a_stride_of_its_own(head: str) -> None:
+    """What the model gives has the size that plain counting of strides gives, shortcuts and head with it."""
+    space = ChainSpace(**SMALL, **PLAIN, strides=(1, 2, 3), skips=(1, 2), heads=(head,), hidden_layers=0, stem="none")
+    task = Shapes((1, 20, 13), 3)
+    domain = space.domain(task)
+    rng = np.random.default_rng(0)
+    for _ in range(12):
+        architecture = domain.sample(rng)
+        model = space.model(architecture, task).eval()
+        sizes: list[torch.Size] = []
+        for stage in (model.stage0, model.stage1):
+            stage.register_forward_hook(lambda module, given, made, sizes=sizes: sizes.append(made.shape[2:]))
+        assert model(torch.randn(2, 1, 20, 13)).shape == (2, 3)
+        height, width = 20, 13
+        for stage, size in enumerate(sizes):
+            strides = [2] if stage else []
+            strides += [
+                pick
+                for name, pick in architecture.picks.items()
+                if name.startswith(f"stage{stage}.layer") and name.endswith(".stride")
+            ]
+            for stride in strides:
+                height, width = -(-height // stride), -(-width // stride)
+            assert size == (height, width)
+    assert space.describe(architecture).count(", stride ") == sum(
+        name.endswith(".stride") and pick != 1 for name, pick in architecture.picks.items()
+    )
+
+
+def test_a_chain_of_chosen_strides_says_that_it_has_no_supernet() -> None:
+    space = ChainSpace(**SMALL, strides=(1, 2))
+    with pytest.raises(SpaceError, match=r"has no supernet: .*'stage0.layer0.stride'"):
+        space.check_supernet(TinyTask())
 
 
 def test_shortcuts_and_joins_are_edges_of_the_graph() -> None:

@@ -34,6 +34,11 @@ class TestNASNetSpace(SpaceContract):
         return NASNetSpace(layers=3, channels=2, blocks=2)
 
 
+class TestNASNetSpaceThatJoinsMore(SpaceContract):
+    def make(self) -> SearchSpace:
+        return NASNetSpace(layers=3, channels=2, blocks=2, normal_joins=(0,), reduce_joins=(2,))
+
+
 def architecture(normal: Cell, reduce: Cell, layers: int = 3, channels: int = 2) -> Architecture:
     picks: dict[str, Any] = {}
     for kind, cell in (("normal", normal), ("reduce", reduce)):
@@ -94,7 +99,9 @@ def test_the_decisions_do_not_depend_on_the_number_of_cells() -> None:
     space = NASNetSpace(layers=5, channels=2, blocks=1)
     domain = space.domain(TINY)
     assert domain.decisions == super(NASNetSpace, space).domain(TINY).decisions
-    assert domain.sample(np.random.default_rng(0)).options == {"layers": 5, "channels": 2, "blocks": 1}
+    assert domain.sample(np.random.default_rng(0)).options == {
+        "layers": 5, "channels": 2, "blocks": 1, "normal_joins": (), "reduce_joins": (),
+    }  # fmt: skip
     assert all(name.startswith("reduce") for name in NASNetSpace(layers=1, blocks=1).domain(TINY).decisions)
 
 
@@ -186,7 +193,7 @@ def test_isomorphic_cells_compute_the_same() -> None:
 
 def leftover(cell: Cell) -> list[int]:
     used = {source for block in cell for source, _ in block}
-    return [block for block in range(len(cell)) if 2 + block not in used]
+    return [state for state in range(2, 2 + len(cell)) if state not in used]
 
 
 def test_a_model_joins_only_the_blocks_that_no_other_uses() -> None:
@@ -227,18 +234,65 @@ def test_a_cell_computes_what_its_description_says() -> None:
     assert space.describe(architecture([], cell)).splitlines()[-1].strip() == "output = block 1, block 2"
 
 
+def test_a_cell_joins_what_it_is_told_to_beside_the_blocks_that_no_other_uses() -> None:
+    cell: Cell = [((0, "identity"), (1, "identity")), ((2, "identity"), (0, "identity"))]
+    space = NASNetSpace(layers=3, channels=2, blocks=2, normal_joins=(1,), reduce_joins=(2,))
+    bare = architecture(cell, cell)
+    model = space.model(Architecture("nasnet", space.recorded_settings(), bare.picks), TINY).eval()
+    normal, reduction = model.cells[:2]
+    stem = model.stem(torch.randn(3, 1, 4, 4))
+    older, newer = normal.first(stem), normal.second(stem)
+    torch.testing.assert_close(normal(stem, stem), torch.cat([newer, older + newer + older], dim=1))
+    assert [normal.kept, reduction.kept] == [[1, 3], [2, 3]]
+    assert space.describe(bare).count("block 0, block 1") == 0  # a description is of the architecture's own options
+    with_joins = Architecture("nasnet", space.recorded_settings(), bare.picks)
+    assert [line.split("= ")[1] for line in space.describe(with_joins).splitlines() if "output" in line] == [
+        "input −1, block 1",
+        "block 0, block 1",
+    ]
+
+
+def test_joined_blocks_keep_their_numbers_in_the_canonical_form() -> None:
+    """Two blocks that could change places are two different networks where only one of them is joined."""
+    blocks: Cell = [
+        ((1, "identity"), (0, "conv_1x1")),
+        ((0, "conv_3x3"), (0, "identity")),
+        ((2, "identity"), (3, "identity")),
+    ]
+    swapped: Cell = [blocks[1], blocks[0], ((3, "identity"), (2, "identity"))]
+    for joins, same in (((), True), ((2,), False)):
+        space = NASNetSpace(layers=3, channels=2, blocks=3, normal_joins=joins, reduce_joins=joins)
+        a, b = (
+            space.canonical(Architecture("nasnet", space.recorded_settings(), architecture(cell, cell).picks))
+            for cell in (blocks, swapped)
+        )
+        assert (a == b) is same
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"normal_joins": (7,)}, r"normal_joins = \[7\]; expected states from 0 to 6"),
+        ({"reduce_joins": (1,)}, r"reduce_joins = \[1\]; expected states from 2 to 6"),
+    ],
+)
+def test_states_that_cannot_be_joined_are_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        NASNetSpace(**options)
+
+
 def test_in_a_supernet_a_block_counts_as_far_as_no_later_side_picks_it() -> None:
     net = NASNetSpace(layers=3, channels=2, blocks=2).supernet(TINY)
     normal = net.module.cells[0]
-    assert normal.unused() == pytest.approx([(1 - 1 / 3) ** 2, 1])  # open: each of three sources counts a third
+    assert normal.joined() == pytest.approx([0, 0, (1 - 1 / 3) ** 2, 1])  # open: each of three sources counts a third
     net.gates["normal.block1.left"].set(torch.tensor([0.1, 0.2, 0.7]))
     net.gates["normal.block1.right"].set(torch.tensor([0.5, 0.1, 0.4]))
-    assert float(normal.unused()[0]) == pytest.approx(0.3 * 0.6)
+    assert float(normal.joined()[2]) == pytest.approx(0.3 * 0.6)
     net.gates["normal.block1.left"].pick(("2",))
-    assert [float(share) for share in normal.unused()] == [0, 1]
+    assert [float(share) for share in normal.joined()] == [0, 0, 0, 1]
     net.gates["normal.block1.left"].pick(("0",))
     net.gates["normal.block1.right"].pick(("1",))
-    assert normal.unused() == [1, 1]
+    assert normal.joined() == [0, 0, 1, 1]
 
 
 def test_how_a_source_is_weighted_reaches_the_loss_by_the_blocks_left_over() -> None:
@@ -262,7 +316,8 @@ def test_the_drawing_has_two_parts_and_every_operation_once() -> None:
         str(pick) for name, pick in reference.picks.items() if ".from" in name
     )
     assert graph.edges["normal input −2", "normal block 3"]["label"] == "avg_pool_3x3 + avg_pool_3x3"
-    assert {source for source, _ in graph.in_edges("reduce output")} == {f"reduce block {n}" for n in (2, 3, 4)}
+    assert {source for source, _ in graph.in_edges("reduce output")} == {f"reduce block {n}" for n in (1, 2, 3, 4)}
+    assert graph.has_edge("normal input −2", "normal output")
     assert all(graph.out_degree(node) for node in graph if "block" in node)
 
 

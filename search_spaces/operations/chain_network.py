@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, TypeVar
 
 from torch import nn
@@ -84,13 +85,12 @@ class ChainNetwork:
                     self.one(f"{name}.reduction", {how: POOLS[how] for how in space.reductions}),
                 ]
                 before, reduces, self.mask = width, False, mask_channels(width)
-        widths = [before]
+        widths, strides = [before], [2 if reduces else 1]
 
         def layer(index: int, how: str | None = None) -> nn.Module:
-            del widths[index + 1 :]
+            del widths[index + 1 :], strides[index + 1 :]
             pool = POOLS[how]() if how in POOLS else None
-            stride = 2 if how == "stride" else 1
-            return self.layer(f"{name}.layer{index}", widths, stride, pool, 2 if reduces else 1)
+            return self.layer(f"{name}.layer{index}", widths, strides, pool, 2 if how == "stride" else 1)
 
         def remembered(index: int) -> nn.Module:
             if index > 0 or not reduces:
@@ -99,23 +99,24 @@ class ChainNetwork:
             return Remembered(self.one(f"{name}.reduction", ways))
 
         layers = self.choose.depth(f"{name}.depth", [partial(remembered, index) for index in range(space.layers)])
-        if space.padding == "valid":
-            self.size = [side - space.kernels[0] + 1 for side in self.size]
-            if min(self.size) < 1:
-                size = "×".join(map(str, self.input_shape[1:]))
-                raise SpaceError(
-                    f"images of {size} have no pixel left after {name} of the chain, whose convolutions do not pad; "
-                    f"use larger images, fewer stages, or padding=same"
-                )
+        lost = space.kernels[0] - 1 if space.padding == "valid" else 0
+        for stride in strides[1:]:
+            self.size = [(side - lost + stride - 1) // stride for side in self.size]
+        if space.padding == "valid" and min(self.size) < 1:
+            size = "×".join(map(str, self.input_shape[1:]))
+            raise SpaceError(
+                f"images of {size} have no pixel left after {name} of the chain, whose convolutions do not pad; "
+                f"use larger images, fewer stages, or padding=same"
+            )
         stage = Stage(layers, widths, space.dense)
         absent = [0] * (space.layers + 1 - len(widths))
         self.channels = join([*widths, *absent]) if space.dense else widths[-1]
         self.mask = stage_mask(layers, widths, space.dense)
         return [*parts, stage]
 
-    def layer(self, name: str, widths: list[int], stride: int, pool: nn.Module | None, halved: int) -> Layer:
-        """The next layer; `widths` holds those of the states before it, and gets its own. halved: 2 where the stage's
-        input is twice as large as the other states."""
+    def layer(self, name: str, widths: list[int], strides: list[int], pool: nn.Module | None, reduction: int) -> Layer:
+        """The next layer; `widths` and `strides` hold those of the states before it, and get its own. The first stride
+        is 2 where the stage halves its input, which `pool` does, or a reduction of 2."""
         space, before = self.space, widths[-1]
         takes: list[nn.Module | None] = []
         mask = self.mask if len(widths) == 1 else mask_channels(before)
@@ -127,6 +128,8 @@ class ChainNetwork:
             before = join([before, *parts])
             mask = mask_channels(before)
         width = self.value(f"{name}.width", space.widths)
+        strides.append(int(self.value(f"{name}.stride", space.strides)))
+        stride = reduction * strides[-1]
         options: dict[str, Callable[[], nn.Module]] = {}
         for operation in space.operations:
             if operation in CONVOLUTIONS:
@@ -134,7 +137,10 @@ class ChainNetwork:
             else:
                 options[operation] = partial(self.plain, operation, widths[-1], width, stride)
         ways = {
-            back: self.one(f"{name}.skip{back}", shortcuts(widths[-back], width, halved if back == len(widths) else 1))
+            back: self.one(
+                f"{name}.skip{back}",
+                shortcuts(widths[-back], width, prod(strides if back == len(widths) else strides[-back:])),
+            )
             for back in space.skips
             if back <= len(widths)
         }

@@ -39,14 +39,15 @@ class Picked:
     @property
     def label(self) -> str:
         """`conv 3×3, 32`, with normalisation, activation and dropout where these are picks."""
-        operation = self.of("operation")
+        operation, width = self.of("operation"), self.of("width")
+        width += f", stride {self.of('stride')}" if self.of("stride") not in ("", "1") else ""
         if operation not in CONVOLUTIONS:
-            return f"{operation.replace('_', ' ')}, {self.of('width')}"
+            return f"{operation.replace('_', ' ')}, {width}"
         kernel = self.of("kernel")
         around = [self.architecture.picks.get(f"{self.name}.{what}") for what in ("norm", "activation", "dropout")]
         shown = [str(pick) for pick in around[:2] if pick not in (None, "none")]
         shown += [f"dropout {around[2]}"] if around[2] not in (None, "none") else []
-        return ", ".join([f"{SHORT[operation]} {kernel}×{kernel}, {self.of('width')}", *shown])
+        return ", ".join([f"{SHORT[operation]} {kernel}×{kernel}, {width}", *shown])
 
     def ways(self) -> Iterator[tuple[int, str]]:
         """Shortcuts and joins: (index of the state that they come from, what they are)."""
@@ -159,4 +160,5 @@ def without_identities(architecture: Architecture) -> Architecture:
 
 
 def _does_nothing(layer: Picked, before: Picked) -> bool:
-    return layer.of("operation") == "identity" and layer.of("width") == before.of("width")
+    same = layer.of("width") == before.of("width") and layer.of("stride") in ("", "1")
+    return same and layer.of("operation") == "identity"
