@@ -36,6 +36,7 @@ def resolve(config: Config, objects: Objects, note: Callable[[str], None] = lamb
     note: is told of what takes a while.
     """
     from .plan import Plan
+    from .strategy import OneShotStrategy
 
     space: Any = _part("space", config, objects)
     strategy: Any = _part("strategy", config, objects)
@@ -61,6 +62,8 @@ def resolve(config: Config, objects: Objects, note: Callable[[str], None] = lamb
         domain = space.domain(searched)
         check_tables(space, domain, [searched, task])
         refuse_the_impossible(space, searched, domain, config.seed, note)
+        if isinstance(strategy, OneShotStrategy):
+            space.check_supernet(searched)
         final = _final_options(space, domain, task, config.final)
         _check_fidelity(space, domain, searched, config.fidelity)
     _check_proxy(space, domain, searched, task)

@@ -6,6 +6,7 @@ import itertools
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -160,9 +161,24 @@ def start(
         }
         _written(folder / "config.yaml", config.to_yaml())
         Ledger.create(folder, about, durable).close()
-        return _go_on(folder, plan, observer, durable)
+        try:
+            return _go_on(folder, plan, observer, durable)
+        except NasError as error:
+            if error.exit_code == NasError.exit_code and not any(Ledger.read(folder).events()):
+                _withdraw(folder)
+            raise
     finally:
         lock.release()
+
+
+def _withdraw(folder: Path) -> None:
+    """Removes a run that did not begin, so that the command can be given again as it was meant."""
+    from .ledger import FILE
+
+    for name in ("config.yaml", f"{FILE}-shm", f"{FILE}-wal", FILE, "lock"):
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # there is something else in it
+        folder.rmdir()
 
 
 def resume(

@@ -30,6 +30,7 @@ from nasengine import (
     Trial,
 )
 from nasengine.errors import LedgerError, ReplayError, RunInUse
+from nasengine.hardware import joules
 from nasengine.ledger import RunLock
 from nasengine.search_spaces.chain import ChainSpace
 from nasengine.strategies.darts import DARTS
@@ -370,6 +371,7 @@ def test_a_space_without_a_supernet_says_so_to_a_strategy_that_needs_one(tmp_pat
 
     with pytest.raises(nasengine.SpaceError, match="has no supernet: it does not say how its value 'rate'"):
         nasengine.search(NoSupernet(), "darts", TinyTask(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
     run = nasengine.search(NoSupernet(), "random", TinyTask(), trials=2, baseline=0, out=tmp_path / "other")
     assert run.finished
 
@@ -614,3 +616,18 @@ def test_a_run_that_failed_says_so_and_why_until_it_goes_on(tmp_path: Path) -> N
     flag.touch()
     with pytest.raises(RunFailed):  # too many have failed already, and that does not change
         nasengine.resume(tmp_path / "run", evaluator=Waits())
+
+
+def test_a_mistake_that_shows_only_when_work_begins_leaves_no_run_behind(tmp_path: Path) -> None:
+    """Here: energy, which this machine does not tell. The command with another objective finds the place free."""
+    if joules():
+        pytest.skip("this machine tells the energy of its processors")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    for folder in ("new", "run"):
+        with pytest.raises(ConfigError, match="energy cannot be measured here"):
+            nasengine.search(
+                TinySpace(), "random", TinyTask(), CHEAP, objectives=("energy:min",), out=tmp_path / folder
+            )
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "notes.txt"]
+    assert nasengine.search(TinySpace(), "random", TinyTask(), CHEAP, trials=1, baseline=0, out=tmp_path / "run")
