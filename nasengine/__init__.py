@@ -38,10 +38,13 @@ if _TYPE_CHECKING:
     from .profiling import profile
     from .registry import evaluator_named, strategy_named
     from .run import Comparison, Run
+    from .sharing import once, shared
     from .supernet import Depth, Gate, One, Several, Supernet, inherit
+    from .training import Average, learning_rate
     from .widths import conv2d, join, mask_channels
 
 _LATER = {
+    "Average": "training",
     "Compared": "comparing",
     "Comparison": "run",
     "Context": "context",
@@ -60,22 +63,26 @@ _LATER = {
     "fair_paths": "paths",
     "inherit": "supernet",
     "join": "widths",
+    "learning_rate": "training",
     "mask_channels": "widths",
+    "once": "sharing",
     "profile": "profiling",
     "recalibrate": "paths",
+    "shared": "sharing",
     "strategy_named": "registry",
     "train_paths": "paths",
 }
 """Names whose modules import torch or pydantic: fetched when first used, so that `import nasengine` stays light."""
 
 __all__ = [
-    "Architecture", "ArchitectureError", "Batch", "Chooser", "Compared", "Comparison", "ConfigError", "Context",
-    "DataError", "Decision", "Depth", "Derivation", "Domain", "Evaluate", "Evaluator", "ExportError", "Fidelity",
-    "ForeseeingEvaluator", "Gate", "Learn", "Metrics", "NasError", "Objective", "Observer", "One", "OneShotStrategy",
-    "Pick", "PluginError", "Recipe", "Request", "Run", "RunError", "RunFailed", "SearchSpace", "Several", "Shapes",
-    "SpaceError", "Split", "Stopper", "Strategy", "Supernet", "Task", "TrainingDiverged", "Trial", "batch_statistics",
-    "build", "compare", "conv2d", "cost_of", "evaluator_named", "fair_paths", "inherit", "join", "mask_channels",
-    "profile", "recalibrate", "reference", "references", "resume", "search", "strategy_named", "train", "train_paths",
+    "Architecture", "ArchitectureError", "Average", "Batch", "Chooser", "Compared", "Comparison", "ConfigError",
+    "Context", "DataError", "Decision", "Depth", "Derivation", "Domain", "Evaluate", "Evaluator", "ExportError",
+    "Fidelity", "ForeseeingEvaluator", "Gate", "Learn", "Metrics", "NasError", "Objective", "Observer", "One",
+    "OneShotStrategy", "Pick", "PluginError", "Recipe", "Request", "Run", "RunError", "RunFailed", "SearchSpace",
+    "Several", "Shapes", "SpaceError", "Split", "Stopper", "Strategy", "Supernet", "Task", "TrainingDiverged", "Trial",
+    "batch_statistics", "build", "compare", "conv2d", "cost_of", "evaluator_named", "fair_paths", "inherit", "join",
+    "learning_rate", "mask_channels", "once", "profile", "recalibrate", "reference", "references", "resume", "search",
+    "shared", "strategy_named", "train", "train_paths",
 ]  # fmt: skip
 
 

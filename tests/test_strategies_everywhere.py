@@ -35,6 +35,7 @@ TRIALS = 6
 SPACES: dict[str, dict[str, Any]] = {
     "cell": {"layers": 3, "channels": 4, "nodes": 1},
     "chain": {"stages": 1, "layers": 2, "widths": [4, 8], "kernels": [1, 3], "norms": ["batch"], "hidden_layers": 0},
+    "gan": {"units": [4, 8]},
     "hierarchical": {"motifs": [2, 1], "nodes": [3, 3], "cells": 1, "channels": 4},
     "mobile": {"widths": [[4], [4, 8]], "layers": 2, "strides": [1, 1], "expansions": [1, 2], "kernels": [3, 5]},
     "nasbench101": {"vertices": 4, "edges": 5, "stacks": 1, "cells": 1, "channels": 4},
@@ -69,6 +70,7 @@ class Formula(Evaluator):
 
     simulates = True
     own_epochs = 9
+    objectives = ("accuracy:max",)
 
     def evaluate(self, architecture: Architecture, fidelity: Fidelity, context: Context) -> Metrics:
         return {"accuracy": worth(architecture) - 0.01 / (fidelity.epochs or 9)}
@@ -118,6 +120,13 @@ def learns(strategy: str) -> bool:
     return issubclass(load("strategy", strategy), OneShotStrategy)
 
 
+def task_of(space: str) -> Task:
+    """A small one that the space has networks for."""
+    if space == "gan":
+        return cast(Task, make("task", "generation", {"data": "ring", "samples": 50}))
+    return Ring() if space == "nasbench_graph" else TinyTask()
+
+
 def searched(strategy: str, space: str, settings: dict[str, Any], folder: Path) -> None:
     """Searches, and checks that all went as it should; the space's settings are given."""
     one_shot = learns(strategy)
@@ -125,7 +134,7 @@ def searched(strategy: str, space: str, settings: dict[str, Any], folder: Path) 
         pytest.skip("its supernet needs PyTorch Geometric")
     options = STRATEGIES.get(strategy, {"batch_size": 24} if one_shot else {})
     options = {"epochs": 1, **options} if one_shot else options
-    task: Task = Ring() if space == "nasbench_graph" else TinyTask()
+    task = task_of(space)
     where = cast(SearchSpace, make("space", space, settings))
     how = cast(Strategy, make("strategy", strategy, options))
     found = nasengine.search(where, how, task, Formula(), trials=TRIALS, baseline=0, out=folder)
