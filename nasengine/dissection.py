@@ -11,6 +11,7 @@ chosen on the first; whatever is reported is measured on the second.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,8 @@ REPORTED = 0.05
 """The agreement above which a unit is said to stand for a segment (section 3.1)."""
 PIXELS = 2**16
 """That a threshold is chosen by, at most, evenly drawn from the first half of the samples."""
+BATCH, VALUES = 64, 2**25
+"""Samples that are worked on at a time, and numbers in all their maps, at most."""
 UNITS = 32
 """Whose thresholds are chosen at a time, so that the memory for it is bounded."""
 DRAWS, CONFIDENCE = 1000, 0.95
@@ -93,21 +96,24 @@ class Dissection:
     generator: called with a batch of the inputs, gives images (N, C, H, W); it is put into evaluation mode.
     inputs: latents (N, Z), or several tensors of N rows where the generator takes more than that. segmenter: says what
     is where in images. layer: the path of a module within the generator that gives a map (N, U, h, w), once a pass.
-    batch: how many samples are worked on at a time. seed: of what is drawn. step: called after each batch.
+    batch: how many samples are worked on at a time; by default 64, or fewer where maps are large. seed: of what is
+    drawn. step: called after each batch.
 
     Raises ConfigError where one of these is not so; of the segmenter when it is first asked.
     """
 
     def __init__(
         self, generator: nn.Module, inputs: Tensor | Sequence[Tensor], segmenter: Segmenter, layer: str, *,
-        batch: int = 64, seed: int = 0, step: Callable[[], object] = lambda: None,
+        batch: int | None = None, seed: int = 0, step: Callable[[], object] = lambda: None,
     ) -> None:  # fmt: skip
-        self.tap = Tap(generator, (inputs,) if isinstance(inputs, Tensor) else inputs, layer)
-        self.segmenter, self.batch, self.seed, self.step = segmenter, batch, seed, step
-        self.middle = self.tap.samples // 2
-        self.names: tuple[str, ...] = ()
+        inputs = (inputs,) if isinstance(inputs, Tensor) else inputs
+        self.middle = len(inputs[0]) // 2
         if not self.middle:
-            raise ConfigError("a generator is to be dissected with 1 sample; expected 2 or more")
+            raise ConfigError(f"a generator is to be dissected with samples = {len(inputs[0])}; expected 2 or more")
+        self.tap = Tap(generator, inputs, layer)
+        self.segmenter, self.seed, self.step = segmenter, seed, step
+        self.batch = batch or max(1, min(BATCH, VALUES // (self.tap.units * math.prod(self.tap.image))))
+        self.names: tuple[str, ...] = ()
 
     @property
     def segments(self) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ class Tap:
 
     generator: called with a batch of the inputs, gives images (N, C, H, W); it is put into evaluation mode.
     inputs: what it is called with, each of N rows. path: the layer's within the generator; it must give a map
-    (N, U, h, w), once a pass. units, size: U, and (h, w).
+    (N, U, h, w), once a pass. units, size, image: U, (h, w) and (H, W).
 
     Raises ConfigError where one of these is not so.
     """
@@ -69,8 +69,8 @@ class Tap:
             counts = ", ".join(str(len(given)) for given in self.inputs)
             raise ConfigError(f"the inputs of the generator have {counts} rows; expected as many of each")
         self.module = _module_at(generator, path)
-        maps = self(slice(0, 2))[0]
-        self.units, self.size = maps.shape[1], tuple(maps.shape[2:])
+        maps, images = self(slice(0, 2))
+        self.units, self.size, self.image = maps.shape[1], tuple(maps.shape[2:]), tuple(images.shape[2:])
 
     @torch.no_grad()
     def __call__(

@@ -256,14 +256,7 @@ def importable(plugin: Plugin) -> bool:
 
 def _from_path(kind: Kind, name: str) -> object:
     where, _, attribute = name.rpartition(":")
-    if where.endswith(".py") or "/" in where:
-        module = _module_of_file(kind, Path(where))
-    else:
-        _reach(Path.cwd())
-        try:
-            module = importlib.import_module(where)
-        except (Exception, SystemExit) as error:
-            raise PluginError(f"the {kind} {name!r} cannot be imported: {one_line(error)}") from error
+    module = module_named(kind, where)
     try:
         return getattr(module, attribute)
     except AttributeError:
@@ -272,13 +265,24 @@ def _from_path(kind: Kind, name: str) -> object:
         raise PluginError(f"{where} has no class {attribute!r}.{hint}") from None
 
 
+def module_named(kind: str, where: str) -> ModuleType:
+    """The module at a file or an import path, which is to hold such a thing. Raises PluginError."""
+    if where.endswith(".py") or "/" in where:
+        return _module_of_file(kind, Path(where))
+    _reach(Path.cwd())
+    try:
+        return importlib.import_module(where)
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"the {kind} in {where!r} cannot be imported: {one_line(error)}") from error
+
+
 def _reach(folder: Path) -> None:
     """Lets a plugin import its neighbours, as Python does for a script; last, so that nothing installed is shadowed."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
 
-def _module_of_file(kind: Kind, path: Path) -> ModuleType:
+def _module_of_file(kind: str, path: Path) -> ModuleType:
     """A module made from a file, the same object each time the same file is named."""
     path = path.expanduser().resolve()
     if not path.is_file():

@@ -133,6 +133,21 @@ class Task(Plugin, ABC):
 
         return torch.randn(2, *self.input_shape, generator=torch.Generator().manual_seed(0))
 
+    def inputs(self, count: int, generator: torch.Generator) -> Tensor:
+        """What a model is called with to make so many examples, where models make some: for `nas dissect`. Default:
+        normal numbers of the shape that `example` has."""
+        import torch
+
+        return torch.randn(count, *self.example().shape[1:], generator=generator)
+
+    def segments(self, images: Tensor) -> Mapping[str, Tensor]:
+        """What is where in images (N, C, H, W) that a model made: by name, (N, H, W) of yes and no, always the same
+        names. Raises ConfigError where the task cannot tell."""
+        raise ConfigError(
+            f"the task {self.known_as!r} cannot tell what is where in images; give a function that can, as "
+            f"--segmenter ./mine.py:segments"
+        )
+
     def description(self) -> dict[str, Any]:
         """What a user of an exported model must know: shapes, classes, how inputs are prepared. JSON values."""
         return {"input_shape": list(self.input_shape), "classes": self.classes}

@@ -5,9 +5,14 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
+import matplotlib.image
 import numpy as np
 import pytest
 import scipy.stats
@@ -15,10 +20,12 @@ import torch
 from sklearn.metrics import mutual_info_score
 from torch import Tensor, nn
 
-from nasengine import ConfigError
+import nasengine
+from nasengine import Chooser, ConfigError, Context, Fidelity, Recipe, SearchSpace, Split, Task
 from nasengine.dissection import Dissection, interval
 from nasengine.evaluators.data.segments import coloured, shapes, strokes
 from nasengine.maps import layers
+from nasengine.report.dissected import edges
 from nasengine.thresholds import best_thresholds, information_quality
 
 SIZE, RANDOM = 12, 6
@@ -36,7 +43,7 @@ class Maps(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         middle = SIZE / 2 + (SIZE / 4) * torch.tanh(z[:, :6].reshape(-1, 3, 2, 1, 1))
-        at = torch.arange(SIZE, dtype=torch.float32)
+        at = torch.arange(SIZE, dtype=torch.float32, device=z.device)
         down, across = (at[:, None] - middle[:, :, 0]).abs(), (at - middle[:, :, 1]).abs()
         far, near = torch.maximum(down, across), torch.minimum(down, across)
         disc, square, cross = down**2 + across**2 <= 7, far <= 2, (far <= 3) & (near <= 1)
@@ -56,7 +63,9 @@ class Planted(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         maps = self.maps(z)
         signs = z[:, -RANDOM:].sign()[:, :, None, None]
-        grain = torch.sin(1e3 * z[:, :1, None] * (1 + torch.arange(SIZE * SIZE))).reshape(-1, 1, SIZE, SIZE)
+        grain = torch.sin(1e3 * z[:, :1, None] * (1 + torch.arange(SIZE * SIZE, device=z.device))).reshape(
+            -1, 1, SIZE, SIZE
+        )
         return torch.cat([maps[:, :3], grain + (signs * maps[:, 3:]).sum(1, keepdim=True)], 1)
 
 
@@ -235,6 +244,7 @@ def test_the_size_of_batches_changes_nothing() -> None:
     one, other = (Dissection(small_generator(), latents(60, 4), bright, "6", batch=size) for size in (4, 60))
     torch.testing.assert_close(one.chosen.thresholds, other.chosen.thresholds)
     torch.testing.assert_close(one.iou, other.iou)
+    torch.testing.assert_close(one.shares, other.shares)
     assert one.effect([3], "bright").ace == pytest.approx(other.effect([3], "bright").ace, abs=1e-6)
 
 
@@ -296,7 +306,7 @@ def test_inputs_units_segments_and_segmenters_that_cannot_be_are_refused_in_a_se
         dissection.effect([1], "brigt")
     with pytest.raises(ConfigError, match="8, 7 rows; expected as many"):
         Dissection(small_generator(), [latents(8, 4), latents(7, 4)], bright, "6")
-    with pytest.raises(ConfigError, match="1 sample; expected 2 or more"):
+    with pytest.raises(ConfigError, match="samples = 1; expected 2 or more"):
         Dissection(small_generator(), latents(1, 4), bright, "6")
     with pytest.raises(ConfigError, match=r"\(4, 8, 8\) of torch.float32 for 'light'; expected yes and no"):
         Dissection(small_generator(), latents(8, 4), lambda images: {"light": images[:, 0]}, "6").matches()
@@ -344,3 +354,155 @@ def test_strokes_are_where_they_are() -> None:
     assert found["horizontal"].sum(1).tolist() == [8, 0, 0, 0, 8, 0, 0, 0]
     assert found["vertical"].sum(0).tolist() == [8, 0, 0, 0, 0, 0, 0, 5]
     assert torch.equal(found["hole"], ~ink & (torch.arange(8)[:, None] < 4))
+
+
+# The command
+
+
+class Players(nn.Module):
+    """A model whose generator is the planted one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator, self.discriminator = Planted(), nn.Linear(1, 1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.generator(z)
+
+
+class Planting(SearchSpace):
+    def build(self, choose: Chooser, task: Task) -> nn.Module:
+        choose.value("nothing", (1, 2))
+        return Players()
+
+
+class Learnt(Task):
+    """Nothing is to be learnt any more."""
+
+    input_shape, classes = (4, SIZE, SIZE), 1
+    recipe = Recipe(epochs=1)
+
+    def train_batches(
+        self, batch_size: int, generator: torch.Generator, part: tuple[float, float] = (0.0, 1.0)
+    ) -> Iterator[Tensor]:
+        yield self.example()
+
+    def valid_batches(self) -> Iterator[Tensor]:
+        yield self.example()
+
+    def test_batches(self) -> Iterator[Tensor]:
+        yield self.example()
+
+    def example(self) -> Tensor:
+        return latents(2)
+
+    def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
+        return model(batch).sum()
+
+    def metrics(self, model: nn.Module, split: Split) -> Mapping[str, float]:
+        return {"accuracy": 1.0}
+
+    def fit(
+        self, model: nn.Module, fidelity: Fidelity, context: Context, recipe: Recipe | None = None
+    ) -> Iterator[Mapping[str, float]]:
+        for _ in context.epochs(1):
+            yield self.metrics(model, "valid")
+
+
+class Told(Learnt):
+    """The same, and it tells what is where."""
+
+    def segments(self, images: Tensor) -> Mapping[str, Tensor]:
+        return planted_segments(images)
+
+
+def broken(images: Tensor) -> Mapping[str, Tensor]:
+    raise ValueError("no images of mine")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs: `told`, `learnt`, and `digits` of a space without a generator."""
+    folder, here = tmp_path_factory.mktemp("runs"), __file__
+    parts = {
+        "told": (f"{here}:Planting", f"{here}:Told"),
+        "learnt": (f"{here}:Planting", f"{here}:Learnt"),
+        "tiny": ("nasengine.testing:TinySpace", "nasengine.testing:TinyTask"),
+    }
+    for name, (space, task) in parts.items():
+        nasengine.search(space, "random", task, "train:epochs=1", trials=1, baseline=0, out=folder / name)
+    return folder
+
+
+Nas = Callable[..., tuple[int, str, str]]
+
+
+def test_nas_dissect_names_what_units_draw_and_writes_a_table_and_sheets(runs: Path, nas: Nas) -> None:
+    code, out, err = nas("dissect", runs / "told", "--samples", 200)
+    assert code == 0, err
+    rows = [line.split() for line in out.splitlines() if line.startswith("  maps")]
+    assert sorted(row[:4] for row in rows) == [
+        ["maps", "0", "disc", "1.000"], ["maps", "1", "square", "1.000"], ["maps", "2", "cross", "1.000"],
+    ]  # fmt: skip
+    assert [row[5:] for row in rows] == [["+1.000", "+1.000", "to", "+1.000"]] * 3
+    assert "3 of 9 units agree with a segment" in out
+    assert "of 10 batches" in err
+    folder = runs / "told" / "dissection"
+    assert {path.name for path in folder.iterdir()} == {"units.csv", "maps-0.png", "maps-1.png", "maps-2.png"}
+    table = list(csv.DictReader((folder / "units.csv").read_text().splitlines()))
+    assert len(table) == 9 * 4
+    assert {(row["unit"], row["segment"], row["ace"]) for row in table if row["ace"]} == {
+        ("0", "disc", "1"), ("1", "square", "1"), ("2", "cross", "1"),
+    }  # fmt: skip
+    height, width, _ = matplotlib.image.imread(folder / "maps-0.png").shape
+    assert (width, height) == (2100, pytest.approx(300 * (0.4 + 3 * 6.1 / 8), abs=2))
+
+
+def test_nas_dissect_takes_a_segmenter_and_layers_of_the_users_own(runs: Path, nas: Nas, tmp_path: Path) -> None:
+    arguments = ["--segmenter", f"{__file__}:planted_segments", "--layer", "maps", "--together", 2, "--units", 2]
+    code, out, err = nas("dissect", runs / "learnt", *arguments, "--samples", 80, "-o", "here", "--json", "-q")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["layers"] == [{"path": "maps", "units": 9, "size": [SIZE, SIZE]}]
+    assert found["segments"] == ["disc", "square", "cross", "bright"]
+    assert [(unit["iou"], unit["ace"], unit["low"]) for unit in found["units"]] == [(1, 1, 1)] * 2
+    assert all(len(one["units"]) == 1 and one["ace"] == 1 for one in found["together"])
+    assert found["written"] == ["here/units.csv", *(unit["sheet"] for unit in found["units"])]
+    assert all((tmp_path / path).is_file() for path in found["written"])
+
+
+@pytest.mark.parametrize(
+    ("run", "arguments", "says"),
+    [
+        ("tiny", [], "has no `generator` to dissect"),
+        ("learnt", [], "cannot tell what is where in images; give a function that can"),
+        ("told", ["--samples", "1"], "--samples is 1; expected 2 or more"),
+        ("told", ["--layer", "map"], "the generator has no layer 'map'. Did you mean 'maps'? Its outermost are: maps"),
+        ("told", ["--segmenter", "mine"], "the segmenter is 'mine'; expected a file or module and its function"),
+        ("told", ["--segmenter", "./none.py:segments"], "no file"),
+        ("told", ["--segmenter", f"{__file__}:planted_segment"], "Did you mean 'planted_segments'?"),
+        ("told", ["--segmenter", f"{__file__}:broken"], "failed: ValueError: no images of mine"),
+        ("told", ["-o", f"{__file__}/there"], "cannot be written: Not a directory; choose another folder"),
+        ("none", [], "does not exist"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    run: str, arguments: list[str], says: str, runs: Path, nas: Nas
+) -> None:
+    code, out, err = nas(
+        "dissect", runs / run, *arguments, "-q", *([] if "--samples" in arguments else ["--samples", 8])
+    )
+    assert (code, out) == (2, "")
+    assert says in err
+    assert len(err.splitlines()) == 1
+
+
+def test_an_outline_runs_along_the_edges_of_pixels() -> None:
+    on = torch.tensor([[False, True], [False, False]])
+    around: Any = {
+        ((0.5, -0.5), (0.5, 0.5)),
+        ((1.5, -0.5), (1.5, 0.5)),
+        ((0.5, -0.5), (1.5, -0.5)),
+        ((0.5, 0.5), (1.5, 0.5)),
+    }
+    assert set(edges(on)) == around

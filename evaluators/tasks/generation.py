@@ -35,6 +35,7 @@ from nasengine import (
 from ..data import formats
 from ..data.gaussians import DEVIATION, centres, gaussians
 from ..data.images import Images, ImageSplits
+from ..data.segments import strokes
 from .adversarial import Players
 from .digits import Digits
 from .features import FeatureNetwork, feature_network
@@ -193,6 +194,14 @@ class Generation(Task):
         if not self.conditional:
             return latents
         return torch.cat([latents, nn.functional.one_hot(labels, self.labels).to(latents.dtype)], dim=1)
+
+    def inputs(self, count: int, generator: torch.Generator) -> Tensor:
+        """The same, of as many examples; where it is conditional, of all classes in turn."""
+        return self.draw(torch.arange(count) % max(self.labels, 1), generator)
+
+    def segments(self, images: Tensor) -> Mapping[str, Tensor]:
+        """The parts of digits: ink, its halves, straight runs of it, what it encloses (see `strokes`)."""
+        return strokes((images + 1) / 2) if self.path is None and not self.points else super().segments(images)
 
     def told(self, latents: Tensor) -> Tensor | None:
         """The one-hot labels among latents."""

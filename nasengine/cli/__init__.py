@@ -16,7 +16,23 @@ import typer
 
 from .. import __version__
 from ..errors import Interrupted, NasError
-from . import calibrate, compare, draw, export, grafana, list, profile, report, resume, run, serve, show, train, watch
+from . import (
+    calibrate,
+    compare,
+    dissect,
+    draw,
+    export,
+    grafana,
+    list,
+    profile,
+    report,
+    resume,
+    run,
+    serve,
+    show,
+    train,
+    watch,
+)
 
 # the root of click's errors, which typer does not export
 CLICK_ERROR: type[Any] = cast(type[Any], typer.BadParameter.__mro__[2])
@@ -45,6 +61,7 @@ app.command("draw")(draw.draw)
 app.command("compare")(compare.compare)
 app.command("calibrate")(calibrate.calibrate)
 app.command("profile")(profile.profile)
+app.command("dissect")(dissect.dissect)
 app.command("grafana")(grafana.grafana)
 app.command("serve")(serve.serve)
 app.command("dashboard", hidden=True)(serve.serve)

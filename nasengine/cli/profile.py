@@ -108,10 +108,10 @@ def _lines(found: Profile, space: str, written: list[Path]) -> list[str]:
 
 
 class Progress:
-    """A bar over all measurements on a terminal; elsewhere a line now and then."""
+    """A bar over all that is to be done, on a terminal; elsewhere a line now and then."""
 
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
+    def __init__(self, quiet: bool, what: str = "measurements") -> None:
+        self.quiet, self.what = quiet, what
         self.bar: Any = None
 
     def __enter__(self) -> Progress:
@@ -121,7 +121,7 @@ class Progress:
             from rich.progress import Progress as Bar
 
             self.bar = Bar(
-                TextColumn("[bold]measurements"), BarColumn(bar_width=28), MofNCompleteColumn(), TimeRemainingColumn(),
+                TextColumn(f"[bold]{self.what}"), BarColumn(bar_width=28), MofNCompleteColumn(), TimeRemainingColumn(),
                 console=Console(stderr=True),
             )  # fmt: skip
             self.bar.start()
@@ -134,7 +134,7 @@ class Progress:
     def step(self, done: int, total: int) -> None:
         if self.bar is not None:
             if not done:
-                self.task = self.bar.add_task("measurements", total=total)
-            self.bar.update(self.task, completed=done)
+                self.task = self.bar.add_task(self.what, total=total)
+            self.bar.update(self.task, completed=done, total=total)
         elif not self.quiet and done and (done % -(-total // LINES) == 0 or done == total):
-            print(f"{done} of {total} measurements", file=sys.stderr, flush=True)
+            print(f"{done} of {total} {self.what}", file=sys.stderr, flush=True)
