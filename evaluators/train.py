@@ -26,6 +26,7 @@ from .weight_sharing import SharedWeights
 
 USUAL: dict[str, dict[str, float]] = {
     "sgd": {"learning_rate": Recipe().learning_rate, "weight_decay": Recipe().weight_decay},
+    "adam": {"learning_rate": 0.003, "weight_decay": 0.0},
     "adamw": {"learning_rate": 0.003, "weight_decay": 0.05},
 }
 """What an optimiser is used with, where the task's recipe is for another one."""
@@ -35,11 +36,13 @@ class Train(Evaluator):
     """Trains each candidate from scratch and judges it on the validation data, at its best epoch.
 
     Options:
-        patience: epochs without a better validation result after which training stops; 0 never stops early.
+        patience: epochs without a better validation result after which training stops, by the task's recipe unless you
+            say; 0 never stops early.
         epochs, batch_size, learning_rate, momentum, weight_decay: of the task's recipe, where you want others. The
             momentum is SGD's; weights decay all alike, normalisation and biases too.
-        optimizer: `sgd` (with Nesterov momentum) or `adamw`, which has learning_rate = 0.003 and weight_decay = 0.05
-            unless you or the task's recipe say otherwise.
+        optimizer: `sgd` (with Nesterov momentum), `adamw`, which has learning_rate = 0.003 and weight_decay = 0.05
+            unless you or the task's recipe say otherwise, or `adam` (0.003 and 0), whose weight decay is a term of the
+            loss.
         schedule: of the learning rate, `cosine` (to zero), `one_cycle` (a rise for 0.3 of the epochs, or for `warmup`,
             then a cosine to zero) or `constant`. It changes from epoch to epoch.
         warmup: epochs in which the learning rate rises at the beginning.
@@ -68,13 +71,13 @@ class Train(Evaluator):
     def __init__(
         self,
         *,
-        patience: int = 5,
+        patience: int | None = None,
         epochs: int | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
         momentum: float | None = None,
         weight_decay: float | None = None,
-        optimizer: Literal["sgd", "adamw"] | None = None,
+        optimizer: Literal["sgd", "adam", "adamw"] | None = None,
         schedule: Literal["cosine", "one_cycle", "constant"] | None = None,
         warmup: int | None = None,
         gradient_clip: float | None = None,
@@ -98,7 +101,7 @@ class Train(Evaluator):
                 f"the evaluator 'train' has inherit = {inherit} and supernet_epochs = {supernet_epochs}; expected "
                 f"supernet, and epochs only with it"
             )
-        self.patience, self.seeds = patience, seeds
+        self.seeds = seeds
         self.shared = SharedWeights(supernet_epochs) if inherit else None
         self.learns, self.needs = inherit is not None, frozenset({"supernet"} if inherit else ())
         given = {
@@ -106,6 +109,7 @@ class Train(Evaluator):
             "weight_decay": weight_decay, "optimizer": optimizer, "schedule": schedule, "warmup": warmup,
             "gradient_clip": gradient_clip, "label_smoothing": label_smoothing, "augment": augment, "ema": ema,
             "auxiliary": auxiliary, "drop_path": drop_path, "precision": precision, "compile": compile,
+            "patience": patience,
         }  # fmt: skip
         self.changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         Recipe(**{"epochs": max(Recipe().epochs, warmup or 0), **self.changes})  # raises now rather than later
@@ -134,7 +138,7 @@ class Train(Evaluator):
                 model = self._beginning(architecture, fidelity, context)
             best = BestEpoch(model, objectives[0])
             context.keep(best=best)
-            for metrics in self._until_it_stops(best, task.fit(model, fidelity, context, recipe)):
+            for metrics in _until_it_stops(best, recipe.patience, task.fit(model, fidelity, context, recipe)):
                 shown = {**finished.metrics, "train_loss": metrics["train_loss"]} if finished.metrics else metrics
                 yield {**shown, **costs}  # the costs, too: what is stopped is compared by all that was asked for
             best.restore()
@@ -157,14 +161,6 @@ class Train(Evaluator):
             self.check_fidelity(fidelity)
             inherit(model, self.shared.supernet(context))
         return model
-
-    def _until_it_stops(self, best: BestEpoch, curve: Iterator[Metrics]) -> Iterator[Metrics]:
-        """The curve, until it is over or nothing has become better for long."""
-        while not (self.patience and best.age >= self.patience) and (metrics := next(curve, None)) is not None:
-            best.update(metrics)
-            yield metrics
-        if isinstance(curve, Generator):
-            curve.close()
 
 
 class BestEpoch:
@@ -233,3 +229,12 @@ class Finished:
 def _better(one: Metrics, other: Metrics, objective: Objective) -> bool:
     sign = 1 if objective.direction == "max" else -1
     return sign * one[objective.metric] > sign * other[objective.metric]
+
+
+def _until_it_stops(best: BestEpoch, patience: int, curve: Iterator[Metrics]) -> Iterator[Metrics]:
+    """The curve, until it is over or nothing has become better for long."""
+    while not (patience and best.age >= patience) and (metrics := next(curve, None)) is not None:
+        best.update(metrics)
+        yield metrics
+    if isinstance(curve, Generator):
+        curve.close()

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from itertools import cycle
 from math import inf
 from threading import Timer
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .architecture import Architecture, Pick
 from .errors import ConfigError, near_miss
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from .decision import Decision
     from .domain import Domain
@@ -86,9 +86,9 @@ def flops(model: nn.Module, task: Task) -> int:
     from .shapes import OncePerShape
 
     counter = OncePerShape()
-    examples = _example(task)
+    examples, count = _examples(task)
     _run(model, examples, counter)
-    return counter.flops // len(examples)
+    return counter.flops // count
 
 
 def weight_bytes(model: nn.Module) -> int:
@@ -101,23 +101,47 @@ def memory(model: nn.Module, task: Task) -> int:
     from .live import LiveBytes
 
     counter = LiveBytes()
-    example = _example(task)[:1]
+    example = one_example(task)
     _run(model, example, counter)
-    return weight_bytes(model) + example.nbytes + counter.most
+    return weight_bytes(model) + int(example.nbytes) + counter.most
 
 
-def _example(task: Task) -> Tensor:
+def countable(example: Any) -> bool:
+    """Whether what a model is called with can be moved to where the model is, and measured."""
+    return hasattr(example, "to") and hasattr(example, "nbytes")
+
+
+def one_example(task: Task, batch: int = 1) -> Any:
+    """What a model is called with, for one example, or for so many the same. Raises ConfigError."""
     import torch
 
-    examples = task.example()
-    if not isinstance(examples, torch.Tensor):
+    examples, _ = _examples(task)
+    if isinstance(examples, torch.Tensor):
+        return examples[:1].repeat_interleave(batch, 0)
+    if batch > 1:
         raise ConfigError(
-            f"FLOPs are counted on tensors, as is memory, and an example of the task {task.known_as!r} is none"
+            f"a latency of {batch} examples at a time is measured on tensors, and an example of the task "
+            f"{task.known_as!r} is a {type(examples).__name__}; ask for latency, which is of one"
         )
     return examples
 
 
-def _run(model: nn.Module, examples: Tensor, counter: AbstractContextManager[object]) -> None:
+def _examples(task: Task) -> tuple[Any, int]:
+    """What a model is called with, and how many examples it is. Raises ConfigError."""
+    import torch
+
+    examples = task.example()
+    if isinstance(examples, torch.Tensor):
+        return examples, len(examples)
+    if not countable(examples):
+        raise ConfigError(
+            f"FLOPs, memory and latency are of tensors, or of what has `to` and `nbytes` as these have; an example of "
+            f"the task {task.known_as!r} has not"
+        )
+    return examples, 1
+
+
+def _run(model: nn.Module, examples: Any, counter: AbstractContextManager[object]) -> None:
     """A forward pass in evaluation mode, which the counter looks on."""
     import torch
 
@@ -133,11 +157,9 @@ COUNTS: Mapping[str, Callable[[nn.Module, Task], int]] = {"flops": flops, "memor
 
 
 def cost_of(model: nn.Module, task: Task) -> dict[str, float]:
-    """The model's `parameters`, and its `flops` where the task's examples are tensors, as metrics."""
-    import torch
-
+    """The model's `parameters`, and its `flops` where these can be counted, as metrics."""
     costs = {"parameters": float(parameters(model))}
-    return costs | ({"flops": float(flops(model, task))} if isinstance(task.example(), torch.Tensor) else {})
+    return costs | ({"flops": float(flops(model, task))} if countable(task.example()) else {})
 
 
 class Costs:

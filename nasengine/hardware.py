@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from .cost import LATENCY, Costs, weight_bytes
+from .cost import LATENCY, Costs, one_example, weight_bytes
 from .cost import METRICS as COUNTED
 from .errors import ConfigError, one_line
 
@@ -51,7 +51,7 @@ def measured(
 ) -> dict[str, float]:
     """The metrics of an architecture: counted, foretold by the space's latency table, or measured on the device.
 
-    Raises ConfigError where the task's examples are no tensors.
+    Raises ConfigError where the task's examples are nothing that can be measured with.
     """
     from .context import Context
 
@@ -170,11 +170,8 @@ def check_energy(device: torch.device, counters: Path = RAPL) -> None:
 def _forward(model: nn.Module, task: Task, device: torch.device, batch: int) -> Callable[[], None]:
     import torch
 
-    example = task.example()
-    if not isinstance(example, torch.Tensor):
-        raise ConfigError(f"latency is measured on tensors, and an example of the task {task.known_as!r} is none")
+    given = one_example(task, batch).to(device)
     model.eval()
-    given = example[:1].repeat_interleave(batch, 0).to(device)
 
     def run() -> None:
         with torch.no_grad():

@@ -26,10 +26,12 @@ Split: TypeAlias = Literal["train", "valid", "test"]
 class Recipe:
     """How a model is trained from scratch; the defaults: SGD with Nesterov momentum, the rate falling by a cosine.
 
-    epochs: at most; early stopping may end sooner. gradient_clip: the largest norm of the gradient, 0 for none.
+    epochs: at most; early stopping may end sooner. patience: epochs without a better validation result after which it
+    does; 0 for never. gradient_clip: the largest norm of the gradient, 0 for none.
     search_epochs: how long a one-shot strategy learns in a supernet, unless it is told.
     schedule: of the learning rate, epoch by epoch: it falls to zero by a `cosine`, rises before by `one_cycle`, or
-    stays `constant`. warmup: the epochs in which it rises at the beginning. momentum: SGD's.
+    stays `constant`. warmup: the epochs in which it rises at the beginning. momentum: SGD's. weight_decay: a term of
+    the loss for `sgd` and `adam`; `adamw` takes it off the weights.
     label_smoothing: the share of each label that is spread over all classes. augment: names that the task knows, joined
     by +; `none`; `auto` for what the task holds to be right for its data. ema: the decay of a moving average of the
     weights, which is then what is judged and kept; 0 for none.
@@ -48,7 +50,7 @@ class Recipe:
     gradient_clip: float = 5.0
     search_epochs: int = 50
     schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     warmup: int = 0
     label_smoothing: float = 0.0
     augment: str = "auto"
@@ -57,6 +59,7 @@ class Recipe:
     drop_path: float = 0.0
     precision: Literal["float32", "bf16"] = "float32"
     compile: bool = False
+    patience: int = 5
 
     def __post_init__(self) -> None:
         for name, allowed in NAMES_IN_A_RECIPE.items():
@@ -65,7 +68,7 @@ class Recipe:
         for name in ("epochs", "batch_size", "learning_rate", "search_epochs"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"the recipe has {name} = {getattr(self, name)}; expected a positive number")
-        for name in ("weight_decay", "gradient_clip", "warmup", "auxiliary"):
+        for name in ("weight_decay", "gradient_clip", "warmup", "auxiliary", "patience"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"the recipe has {name} = {getattr(self, name)}; expected 0 or more")
         for name in ("momentum", "label_smoothing", "ema", "drop_path"):
@@ -77,7 +80,7 @@ class Recipe:
 
 NAMES_IN_A_RECIPE: Mapping[str, tuple[str, ...]] = {
     "schedule": ("cosine", "one_cycle", "constant"),
-    "optimizer": ("sgd", "adamw"),
+    "optimizer": ("sgd", "adam", "adamw"),
     "precision": ("float32", "bf16"),
 }
 
@@ -128,7 +131,8 @@ class Task(Plugin, ABC):
         """What the model is worth on a split, in evaluation mode."""
 
     def example(self) -> Any:
-        """What a model is called with, as a batch of two on the CPU: for export and for checks. Default: noise."""
+        """What a model is called with, as a batch of two on the CPU: for export, for checks, and to count with.
+        Default: noise. What is no tensor is taken for one example, and needs `to` and `nbytes`, as a tensor has."""
         import torch
 
         return torch.randn(2, *self.input_shape, generator=torch.Generator().manual_seed(0))

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 def optimizer_of(weights: Iterable[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimiser. Weight decay is for all weights, as in the code of DARTS and of NAS-Bench-201."""
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(weights, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+    if recipe.optimizer != "sgd":
+        adam = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+        return adam(weights, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
     return torch.optim.SGD(
         weights, recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0,
         fused=True,

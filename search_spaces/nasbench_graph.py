@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import cache, partial
 from itertools import permutations
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 
-from nasengine import Architecture, ArchitectureError, Chooser, ConfigError, SearchSpace, SpaceError, Task
+from nasengine import Architecture, ArchitectureError, Chooser, ConfigError, SearchSpace, Task
 
-from .operations.graph import nasbench_graph_operations
+from .operations.graph import GraphNetwork, check_graphs, nasbench_graph_operations
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -66,24 +66,13 @@ class Joined(nn.Module):
         return self.head(torch.cat([states[leaf] for leaf in self.leaves], dim=1))  # type: ignore[no-any-return]
 
 
-class GraphNetwork(nn.Module):
-    """Takes a graph with features `x` (N, features) and edges `edge_index` (2, E), as PyTorch Geometric's `Data`."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, graph: Any) -> Tensor:
-        return self.network(graph.x, graph.edge_index)  # type: ignore[no-any-return]
-
-
 class NASBenchGraphSpace(SearchSpace):
     """The networks of NAS-Bench-Graph: four graph layers of nine kinds, joined in one of nine ways.
 
     Without `skip` at the input a network has the benchmark's number of parameters; there, the benchmark hands on the
     raw features, and this space a linear map of them.
 
-    It needs a task of graphs, or the evaluator `tabular`.
+    It needs a task of graphs, or the evaluator `tabular`. Of several graphs, each gets the mean of its nodes.
 
     Options:
         hidden: channels of each layer; the benchmark's 256 unless you say. It must be even, for `gat` has two heads.
@@ -98,12 +87,7 @@ class NASBenchGraphSpace(SearchSpace):
         self._operations: Callable[[int, int], Mapping[str, Callable[[], nn.Module]]] = nasbench_graph_operations
 
     def check(self, task: Task) -> None:
-        example = task.example()
-        if not (hasattr(example, "x") and hasattr(example, "edge_index")):
-            raise SpaceError(
-                f"the space {self.known_as!r} has networks for graphs, and an example of the task {task.known_as!r} is "
-                f"none, with x and edge_index; choose a task of graphs"
-            )
+        check_graphs(self.known_as, task)
 
     def build(self, choose: Chooser, task: Task) -> nn.Module:
         sizes = (math.prod(task.input_shape), self.hidden, task.classes)

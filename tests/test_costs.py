@@ -248,7 +248,7 @@ def test_a_task_whose_examples_are_no_tensors_is_trained_without_a_count() -> No
 
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
     assert nasengine.cost_of(model, Pairs()) == {"parameters": 34.0}
-    with pytest.raises(ConfigError, match="FLOPs are counted on tensors"):
+    with pytest.raises(ConfigError, match="FLOPs, memory and latency are of tensors, or of what has"):
         flops(model, Pairs())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -57,11 +57,11 @@ class NpzFile:
         return assemble(f"NumPy arrays of {where.name}", where, parts, size=size)
 
 
-def load(file: Path) -> dict[str, NDArray[np.generic]]:
+def load(file: Path, wanted: Collection[str] | None = None) -> dict[str, NDArray[np.generic]]:
     """The arrays by lower-case name, those under a name that counts read. Raises DataError."""
     if not zipfile.is_zipfile(file):
         raise DataError(f"{file} is no .npz file, or only part of one; write it again with np.savez")
-    wanted = {key for pairs in KEYS.values() for pair in pairs for key in pair}
+    wanted = wanted or {key for pairs in KEYS.values() for pair in pairs for key in pair}
     try:
         with np.load(file, allow_pickle=False) as stored:
             return {key.lower(): np.asarray(stored[key]) if key.lower() in wanted else UNREAD for key in stored.files}

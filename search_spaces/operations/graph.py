@@ -1,4 +1,5 @@
-"""Graph convolutions of PyTorch Geometric: (N, channels_in) features and (2, E) edges to (N, channels_out)."""
+"""What networks for graphs are made of: where they begin and end, and layers of PyTorch Geometric, which take features
+(N, channels_in) and edges (2, E) to (N, channels_out)."""
 
 from __future__ import annotations
 
@@ -6,9 +7,40 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from nasengine import SpaceError
+from nasengine import SpaceError, Task
+
+
+class GraphNetwork(nn.Module):
+    """Takes a graph with features `x` (N, features) and edges `edge_index` (2, E), as PyTorch Geometric's `Data`, and
+    gives (N, classes). Where it also has `batch` (N,), which says of each node to which of several graphs it belongs,
+    these get the mean of their nodes, (graphs, classes)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, graph: Any) -> Tensor:
+        scores: Tensor = self.network(graph.x, graph.edge_index)
+        batch = getattr(graph, "batch", None)
+        if batch is None:
+            return scores
+        count = graph.num_graphs
+        sizes = torch.zeros(count, device=batch.device).index_add(0, batch, torch.ones_like(batch, dtype=torch.float))
+        sums = scores.new_zeros(count, scores.shape[1]).index_add(0, batch, scores)
+        return sums / sizes.clamp(min=1).unsqueeze(1)
+
+
+def check_graphs(space: str, task: Task) -> None:
+    """Raises SpaceError where the task's examples are no graphs."""
+    example = task.example()
+    if not (hasattr(example, "x") and hasattr(example, "edge_index")):
+        raise SpaceError(
+            f"the space {space!r} has networks for graphs, and an example of the task {task.known_as!r} is "
+            f"none, with x and edge_index; choose a task of graphs"
+        )
 
 
 class OnNodes(nn.Module):
@@ -18,7 +50,7 @@ class OnNodes(nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+    def forward(self, x: Tensor, edges: object) -> Tensor:
         return self.layer(x)  # type: ignore[no-any-return]
 
 
