@@ -177,8 +177,9 @@ def test_each_state_is_pooled_once_and_nothing_is_computed_for_none() -> None:
         assert (ours[pool], theirs[pool]) == (3 * 5, 3 * 14)
     saved = 2 * 3 * (14 - 5)
     assert ours["native_batch_norm"] == theirs["native_batch_norm"] - saved
-    # one for the edges of each state; what follows a first convolution, halves a state or adapts an input is its own
-    first = 3 * (14 * 4 - 5)
+    # one for the edges of each state, those among them that halve it; what follows a first convolution, or adapts an
+    # input, is its own
+    first = 3 * (14 * 4 - 5) + 2 * 8
     assert ours["relu"] == theirs["relu"] - first
     assert not zeros
 
