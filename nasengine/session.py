@@ -226,6 +226,7 @@ def _go_on(folder: Path, plan: Plan, observer: Observer | None, durable: bool) -
     from .engine import Engine
     from .executors.selection import executor_for, on_ray
     from .ledger import Ledger
+    from .pictures import make_pictures
     from .plan import Observer as Nobody
     from .run import Run
     from .storage import storage_at
@@ -246,7 +247,9 @@ def _go_on(folder: Path, plan: Plan, observer: Observer | None, durable: bool) -
             executor.close()
     finally:
         ledger.close()
-    return Run(folder, plan.roles)
+    run = Run(folder, plan.roles)
+    make_pictures(run, observer.note)
+    return run
 
 
 def _new_folder(out: str | Path | None, config: Config) -> Path:

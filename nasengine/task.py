@@ -12,7 +12,9 @@ from .errors import ConfigError, TrainingDiverged
 from .plugin import Plugin
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from .context import Context
@@ -155,6 +157,11 @@ class Task(Plugin, ABC):
     def description(self) -> dict[str, Any]:
         """What a user of an exported model must know: shapes, classes, how inputs are prepared. JSON values."""
         return {"input_shape": list(self.input_shape), "classes": self.classes}
+
+    def pictures(self, model: nn.Module) -> Mapping[str, NDArray[np.uint8]]:
+        """What a trained model does, to look at: by name, arrays of bytes, (height, width), or (height, width, 3) in
+        colour. Made on the CPU for the model that a run has found; here: none."""
+        return {}
 
     def augment(self, batch: Batch, recipe: Recipe, generator: torch.Generator) -> Batch:
         """A training batch as the recipe wants it: augmented, its labels smoothed. Here: as it is.

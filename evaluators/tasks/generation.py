@@ -1,16 +1,10 @@
-"""Generation: two players learn until one makes what the other cannot tell from the data.
-
-Goodfellow et al. 2014, "Generative Adversarial Nets", NeurIPS, algorithm 1. Adam as Radford, Metz, Chintala 2016
-(DCGAN), section 4, or as the game's own paper says. The generator that is judged is a moving average (Yazıcı et al.
-2019, "The Unusual Effectiveness of Averaging in GAN Training", ICLR).
-"""
+"""Generation: two players learn until one makes what the other cannot tell from the data."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nasengine import (
-    Average,
     ConfigError,
     Context,
     Fidelity,
@@ -29,7 +22,6 @@ from nasengine import (
     Split,
     Task,
     TrainingDiverged,
-    learning_rate,
 )
 
 from ..data import formats
@@ -40,6 +32,7 @@ from .adversarial import Players
 from .digits import Digits
 from .features import FeatureNetwork, feature_network
 from .sample_quality import compared, covered, fourier, inception, near_centres
+from .turns import trained
 
 BATCH = 250
 SHEET = (6, 10)
@@ -67,7 +60,7 @@ class Generation(Task):
     family = "GAN"
     recipe = Recipe(
         epochs=30, batch_size=64, learning_rate=2e-4, weight_decay=0.0, gradient_clip=0.0, schedule="constant",
-        optimizer="adamw", ema=0.99, search_epochs=40,
+        optimizer="adam", ema=0.99, search_epochs=40, patience=10,
     )  # fmt: skip
     objectives = ("frechet:min",)
     classes = 1
@@ -267,47 +260,8 @@ class Generation(Task):
     ) -> Iterator[Mapping[str, float]]:
         """Both players in turns, each with its own Adam. Yields `train_loss` (the sum of theirs), both losses and the
         validation metrics."""
-        recipe = recipe or self.recipe
-        self._check(recipe)
-        epochs, players = fidelity.epochs or recipe.epochs, Players(model)
-        adam = players.adam
-        own = adam.rate if recipe.learning_rate == self.recipe.learning_rate else 1.0
-        critic, painter = (
-            torch.optim.Adam(part.parameters(), betas=adam.betas, weight_decay=recipe.weight_decay)
-            for part in (players.discriminator, players.generator)
-        )
-        average = Average(players.generator, recipe.ema)
-        context.keep(model=model, critic=critic, painter=painter, average=average)
-        step = _Step(self, players, critic, painter, average, recipe.gradient_clip)
-        for epoch in context.epochs(epochs):
-            for group in (*critic.param_groups, *painter.param_groups):
-                group["lr"] = own * learning_rate(recipe, epoch, epochs)
-            average.swap()
-            model.train()
-            step.begin(context.device)
-            while step.number < self.steps:
-                for batch in self.train_batches(recipe.batch_size, context.generator, part=(0.0, fidelity.data)):
-                    step.take(batch)
-            average.swap()
-            losses = step.means()
-            if not math.isfinite(losses["train_loss"]):
-                raise TrainingDiverged(f"the players' loss is {losses['train_loss']} in epoch {epoch + 1}")
+        for losses in trained(self, model, fidelity, context, recipe or self.recipe):
             yield {**losses, **self.metrics(model, "valid")}
-
-    def _check(self, recipe: Recipe) -> None:
-        """Raises ConfigError for what this training does not do."""
-        plain = {
-            "optimizer": "adamw", "label_smoothing": 0.0, "auxiliary": 0.0, "drop_path": 0.0, "precision": "float32",
-            "compile": False,
-        }  # fmt: skip
-        for name, only in plain.items():
-            if getattr(recipe, name) != only:
-                raise ConfigError(
-                    f"the recipe has {name} = {getattr(recipe, name)!r}; the task 'generation' trains its two players "
-                    f"with Adam, in float32, without labels to smooth: expected {only!r}"
-                )
-        if recipe.augment not in ("auto", "none"):
-            raise ConfigError(f"the recipe has augment = {recipe.augment!r}; the task 'generation' augments nothing")
 
     def description(self) -> dict[str, Any]:
         """A model's input are latents; where it is conditional, one-hot labels behind them."""
@@ -332,53 +286,6 @@ class Generation(Task):
         rows, columns = SHEET
         labels = (torch.arange(rows * columns) % columns % len(self.splits.names)).to(self._device)
         return {"samples": sheet(self.made(model, labels).cpu().numpy(), columns)}
-
-
-@dataclass(slots=True)
-class _Step:
-    """The steps of an epoch: how many there were, and what was lost in them."""
-
-    task: Generation
-    players: Players
-    critic: torch.optim.Adam
-    painter: torch.optim.Adam
-    average: Average
-    clip: float
-    number: int = 0
-    totals: Tensor = field(default_factory=lambda: torch.zeros(2))
-
-    def begin(self, device: torch.device) -> None:
-        self.number, self.totals = 0, torch.zeros(2, device=device)
-
-    def take(self, batch: tuple[Tensor, Tensor]) -> None:
-        """One of the discriminator's; and, as often as the game says, one of the generator's on the same latents."""
-        (real, latents), players = batch, self.players
-        labels = self.task.told(latents)
-        last = (self.number + 1) % players.adam.critic == 0
-        with torch.set_grad_enabled(last):
-            made = players.generator(latents)
-        given = made.detach()
-        scores, judged = players.discriminator(real, labels), players.discriminator(given, labels)
-        loss = players.discriminator_loss(scores, judged, latents) + players.penalty(real, given, labels)
-        self._descend(self.critic, loss)
-        self.number += 1
-        self.totals[0] += loss.detach()
-        if last:
-            loss = players.generator_loss(players.discriminator(made, labels))
-            self._descend(self.painter, loss)
-            self.average.update()
-            self.totals[1] += players.adam.critic * loss.detach()
-
-    def _descend(self, adam: torch.optim.Adam, loss: Tensor) -> None:
-        adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.clip:
-            nn.utils.clip_grad_norm_([weight for group in adam.param_groups for weight in group["params"]], self.clip)
-        adam.step()
-
-    def means(self) -> dict[str, float]:
-        critic, painter = (self.totals / self.number).tolist()
-        return {"train_loss": critic + painter, "discriminator_loss": critic, "generator_loss": painter}
 
 
 def _parts(examples: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

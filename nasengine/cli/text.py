@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from ..config import Config
+from ..pictures import pictures
 from ..run import Run
 from ..trial import State
 from ..wording import duration, figures, gain, is_fraction, judged_on, metric
@@ -67,6 +68,7 @@ def result(run: Run) -> str:
         for trial in run.front():
             values = ", ".join(f"{o.metric} {metric(o.metric, trial.metrics[o.metric])}" for o in run.objectives)
             lines.append(f"  trial {trial.number}: {values}")
+    lines += [f"  {'picture':<22}{path}" for path in pictures(run.folder)]
     lines += funnelled(run)
     lines += ["", *ended(run), f"The run took {duration(run.seconds)} and is in {run.folder}"]
     commands = {

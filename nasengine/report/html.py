@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import datetime
 from importlib.resources import files
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..calibration import table as worth_table
 from ..errors import NasError, RunError
+from ..pictures import pictures
 from ..wording import duration, figures, gain, judged_on
 from . import facts, plots
 from .drawing import Direction, draw
@@ -58,6 +60,7 @@ def page(run: Run) -> str:
         found=_architecture(run, best, notes) if best else None,
         others=[_architecture(run, trial, notes) for trial in facts.runners_up(run)],
         notes=list(dict.fromkeys(notes)),
+        pictures=[(path.stem, b64encode(path.read_bytes()).decode()) for path in pictures(run.folder)],
         said=facts.notes(run),
         best_so_far=_figure(lambda: plots.best_so_far(run), "Best value so far over the trials"),
         over_time=_figure(lambda: plots.best_so_far(run, "seconds"), "Best value so far over the seconds of the run"),
