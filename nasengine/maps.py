@@ -20,10 +20,10 @@ def layers(network: nn.Module, inputs: Sequence[Tensor]) -> list[str]:
     itself, and not a Sequential, whose parts are taken. Normalisations and activations that follow a block belong to
     it: the path is that of the last of them that changes anything. Raises ConfigError where there is none.
     """
-    calls: list[tuple[str, nn.Module, Any]] = []
+    calls: list[tuple[str, nn.Module, Any, Any]] = []
 
-    def recorded(path: str) -> Callable[[nn.Module, object, Any], None]:
-        return lambda module, given, output: calls.append((path, module, output))
+    def recorded(path: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda module, given, output: calls.append((path, module, given, output))
 
     handles = [m.register_forward_hook(recorded(path)) for path, m in network.named_modules() if path]
     try:
@@ -32,20 +32,21 @@ def layers(network: nn.Module, inputs: Sequence[Tensor]) -> list[str]:
     finally:
         for handle in handles:
             handle.remove()
-    times = Counter(path for path, _, _ in calls)
+    times = Counter(path for path, *_ in calls)
     maps = {
-        path: (module, output)
-        for path, module, output in calls
+        path: (module, given, output)
+        for path, module, given, output in calls
         if times[path] == 1 and is_map(output, len(inputs[0])) and output.shape != images.shape
         if type(module) is not nn.Sequential
     }
     found: list[str] = []
-    for path, (module, output) in maps.items():
+    for path, (module, given, output) in maps.items():
         if any(path.startswith(f"{other}.") for other in maps):
             continue
-        if not found or any(weight.ndim > 1 for weight in module.parameters()):
+        of_maps = any(is_map(one, len(inputs[0])) for one in given)
+        if not of_maps or any(weight.ndim > 1 for weight in module.parameters()):
             found.append(path)
-        elif output.shape == maps[found[-1]][1].shape and not torch.equal(output, maps[found[-1]][1]):
+        elif found and output.shape == (last := maps[found[-1]][2]).shape and not torch.equal(output, last):
             found[-1] = path
     if not found:
         raise ConfigError("the generator has no layer that gives a map (N, units, height, width), the image apart")

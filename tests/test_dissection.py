@@ -24,6 +24,7 @@ import nasengine
 from nasengine import Chooser, ConfigError, Context, Fidelity, Recipe, SearchSpace, Split, Task
 from nasengine.dissection import Dissection, interval
 from nasengine.evaluators.data.segments import coloured, shapes, strokes
+from nasengine.evaluators.tasks.generation import Generation
 from nasengine.maps import layers
 from nasengine.report.dissected import edges
 from nasengine.thresholds import best_thresholds, information_quality
@@ -281,9 +282,21 @@ class Cells(nn.Module):
         return self.end(x)
 
 
+class Both(nn.Module):
+    """Two generators side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = small_generator(), small_generator()
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.one(z) + self.other(-z)
+
+
 def test_the_blocks_of_a_generator_are_found_with_what_normalises_and_activates_them() -> None:
     assert layers(small_generator(), [latents(20, 4)]) == ["2", "6"]
     assert layers(Cells().eval(), [latents(20, 4)]) == ["cells.0", "end.1"]
+    assert layers(Both().eval(), [latents(20, 4)]) == ["one.2", "one.6", "other.2", "other.6"]
 
 
 @pytest.mark.parametrize(
@@ -354,6 +367,17 @@ def test_strokes_are_where_they_are() -> None:
     assert found["horizontal"].sum(1).tolist() == [8, 0, 0, 0, 8, 0, 0, 0]
     assert found["vertical"].sum(0).tolist() == [8, 0, 0, 0, 0, 0, 0, 5]
     assert torch.equal(found["hole"], ~ink & (torch.arange(8)[:, None] < 4))
+
+
+def test_the_task_generation_tells_what_is_where_in_digits_and_draws_all_classes_in_turn() -> None:
+    task = Generation(conditional=True, latents=5)
+    drawn = task.inputs(23, torch.Generator().manual_seed(0))
+    assert drawn.shape == (23, 15)
+    assert drawn[:, 5:].argmax(1).tolist() == [*range(10), *range(10), 0, 1, 2]
+    images = 2 * (torch.rand(3, 1, 8, 8) > 0.5).float() - 1
+    assert torch.equal(task.segments(images)["ink"], images[:, 0] > 0)
+    with pytest.raises(ConfigError, match="cannot tell what is where in images"):
+        Generation(data="ring").segments(images)
 
 
 # The command
@@ -455,7 +479,7 @@ def test_nas_dissect_names_what_units_draw_and_writes_a_table_and_sheets(runs: P
         ("0", "disc", "1"), ("1", "square", "1"), ("2", "cross", "1"),
     }  # fmt: skip
     height, width, _ = matplotlib.image.imread(folder / "maps-0.png").shape
-    assert (width, height) == (2100, pytest.approx(300 * (0.4 + 3 * 6.1 / 8), abs=2))
+    assert (width, height) == (2100, pytest.approx(300 * (0.46 + 3 * 6.04 / 8), abs=2))
 
 
 def test_nas_dissect_takes_a_segmenter_and_layers_of_the_users_own(runs: Path, nas: Nas, tmp_path: Path) -> None:

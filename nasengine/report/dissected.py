@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ACROSS = 8
 """Samples on a sheet."""
-WIDTH, TITLE, SIDE = 7.0, 0.4, 0.9  # inches
+WIDTH, TITLE, SIDE, MARGIN = 7.0, 0.4, 0.9, 0.06  # inches
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +86,28 @@ def sheet(found: Found) -> Figure:
     images = tap(samples)[1]
     on = found.dissection.enlarged(samples)[:, match.unit] > match.threshold
     without, inserted = tap(samples, [match.unit])[1], tap(samples, [match.unit], level)[1]
-    side = (WIDTH - SIDE) / ACROSS
+    side = (WIDTH - SIDE - MARGIN) / ACROSS
     tall = side * images.shape[2] / images.shape[3]
-    made = figure(WIDTH, TITLE + 3 * tall, layout=None)
+    height = TITLE + 3 * tall + MARGIN
+    made = figure(WIDTH, height, layout=None)
     low, high = float(images.min()), float(images.max())
     names = ("where it is on", "without it", "everywhere")
     for row, (name, shown) in enumerate(zip(names, (images, without, inserted), strict=True)):
-        bottom = (2 - row) * tall / (TITLE + 3 * tall)
+        bottom = MARGIN + (2 - row) * tall
+        made.text(MARGIN / WIDTH, (bottom + 0.47 * tall) / height, name, size=SIZE - 1, color=GREY, va="center")
         for place, image in enumerate(shown.cpu()):
-            box = ((SIDE + place * side) / WIDTH, bottom, 0.94 * side / WIDTH, 0.94 * tall / (TITLE + 3 * tall))
-            axes = made.add_axes(box)
+            left = SIDE + place * side
+            axes = made.add_axes((left / WIDTH, bottom / height, 0.94 * side / WIDTH, 0.94 * tall / height))
             axes.set_axis_off()
             _show(axes, (image - low) / max(high - low, 1e-12))
             if row == 0:
                 _outline(axes, on[place].cpu())
-        made.text(0.005, bottom + 0.47 * tall / (TITLE + 3 * tall), name, size=SIZE - 1, color=GREY, va="center")
     title = (
         f"layer {tap.path}, unit {match.unit}: {match.segment} (IoU {match.iou:.2f}); effect {effect.ace:+.3f} "
         f"({effect.low:+.3f} to {effect.high:+.3f})"
     )
-    made.text(0.005, 1 - 0.5 * TITLE / (TITLE + 3 * tall), title, size=SIZE, color=INK, va="center", parse_math=False)
+    top = 1 - 0.5 * TITLE / height
+    made.text(MARGIN / WIDTH, top, title, size=SIZE, color=INK, va="center", parse_math=False)
     return made
 
 
