@@ -33,7 +33,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-SLOW = {"many-workers.md", "evaluators.md", "cheap-judgements.md", "hardware.md", "reports.md", "search-spaces.md"}
+SLOW = {
+    "cheap-judgements.md", "evaluators.md", "gan.md", "hardware.md", "many-workers.md", "reports.md", "search-spaces.md",
+}  # fmt: skip
 """Pages that begin one Ray after the other, or whose commands take long together."""
 
 SHOWN_ONLY = {

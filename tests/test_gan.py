@@ -50,17 +50,18 @@ def space(**options: Any) -> GANSpace:
     return made
 
 
+class Judge(nn.Linear):
+    def forward(self, examples: Tensor, labels: Tensor | None = None) -> Tensor:
+        return super().forward(examples)
+
+
 class Plain(nn.Module):
     """Two players of one layer each, for points."""
 
-    def __init__(self, latents: int, labels: int = 0) -> None:
+    def __init__(self, latents: int) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.generator = nn.Linear(latents, 2)
-        self.judge = nn.Linear(2 + labels, 1)
-
-    def discriminator(self, examples: Tensor, labels: Tensor | None) -> Tensor:
-        return self.judge(examples if labels is None else torch.cat([examples, labels], 1))
+        self.generator, self.discriminator = nn.Linear(latents, 2), Judge(2, 1)
 
     def forward(self, latents: Tensor) -> Tensor:
         return self.generator(latents)
@@ -234,7 +235,7 @@ def test_the_penalties_of_a_linear_critic_are_known(loss: str, regulariser: str)
     """Its gradient is its weight everywhere: λ(‖w‖ − 1)², and γ/2 ‖w‖²."""
     model = Plain(3)
     model.game = SimpleNamespace(loss=loss, regulariser=regulariser)  # type: ignore[assignment]
-    norm = float(model.judge.weight.detach().norm())
+    norm = float(model.discriminator.weight.detach().norm())
     wanted = {"wgan_gp": 10 * (norm - 1) ** 2, "r1": 10 / 2 * norm**2, "none": 0.0}
     found = Players(model).penalty(torch.randn(5, 2), torch.randn(5, 2), None)
     assert float(found.detach()) == pytest.approx(wanted[regulariser if loss == "hinge" else loss], abs=1e-5)
@@ -442,7 +443,9 @@ def test_what_a_gan_cannot_be_trained_with_is_refused() -> None:
     for changes in ({"optimizer": "sgd"}, {"compile": True}, {"augment": "crop"}):
         with pytest.raises(ConfigError, match=f"the recipe has {next(iter(changes))}"):
             fitted(task, sampled(task), 1, Context(made, task, CPU, 0), **changes)
-    with pytest.raises(ConfigError, match="has no generator and no discriminator; take a space of the family GAN"):
+    with pytest.raises(
+        ConfigError, match="has no module generator and no discriminator; take a space of the family GAN"
+    ):
         task.loss(nn.Linear(2, 2), batch_of(task))
 
 

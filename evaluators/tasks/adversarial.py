@@ -72,10 +72,11 @@ class Players:
 
     def __init__(self, model: nn.Module) -> None:
         whole: Any = model if hasattr(model, "generator") else getattr(model, "module", model)
-        missing = [name for name in ("generator", "discriminator") if not hasattr(whole, name)]
+        parts = ("generator", "discriminator")
+        missing = [name for name in parts if not isinstance(getattr(whole, name, None), nn.Module)]
         if missing:
             raise ConfigError(
-                f"the task 'generation' trains two players, and the model ({type(whole).__name__}) has no "
+                f"the task 'generation' trains two players, and the model ({type(whole).__name__}) has no module "
                 f"{' and no '.join(missing)}; take a space of the family GAN"
             )
         self.generator: Any = whole.generator

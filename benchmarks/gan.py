@@ -1,0 +1,128 @@
+"""Generative adversarial networks, small: DCGAN on the digits, a search against it, and several generators on a ring.
+
+Three questions. How far from real digits is what DCGAN makes, after how long? Does a search of twenty candidates, each
+judged by the mean over three seeds of short trainings, find anything better than DCGAN when both are trained as long?
+Do the several generators of MAD-GAN cover more of a ring of eight Gaussians than one of the same kind does?
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from report import machine, number, parser, print_head, print_table, versions
+
+import nasengine
+from nasengine import Architecture, Context, Fidelity
+from nasengine.evaluators.train import Train
+from nasengine.registry import make
+
+CPU = torch.device("cpu")
+QUALITY = ("frechet", "precision", "recall", "inception", "modes")
+"""Of digits."""
+SPREAD = ("frechet", "precision", "recall", "near", "modes")
+"""Of points."""
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--parts", nargs="+", default=["dcgan", "search", "ring"], help="default: dcgan search ring")
+    options.add_argument("--epochs", type=int, default=30, help="of about 100 steps, on the digits (default: 30)")
+    options.add_argument("--short", type=int, default=8, help="epochs of a candidate's trainings (default: 8)")
+    options.add_argument("--trials", type=int, default=20, help="candidates of the search (default: 20)")
+    options.add_argument("--ring-epochs", type=int, default=12, help="of 112 steps, on the ring (default: 12)")
+    options.add_argument("--seeds", type=int, default=3, help="trainings each, on the digits (default: 3)")
+    options.add_argument("--ring-seeds", type=int, default=10, help="trainings each, on the ring (default: 10)")
+    given = options.parse_args()
+    if given.quick:
+        given.epochs, given.short, given.trials, given.ring_epochs, given.seeds, given.ring_seeds = 1, 1, 2, 1, 2, 2
+    steps = ",steps=1" if given.quick else ""
+    torch.set_num_threads(1)
+    facts = {
+        "machine": machine(),
+        "versions": versions("numpy"),
+        "asked": f"{', '.join(given.parts)}; {given.epochs} epochs on digits, {given.ring_epochs} on rings; 1 thread",
+        "seeds": f"0 to {given.seeds - 1} on the digits, 0 to {given.ring_seeds - 1} on the ring; 0 of the search",
+        "repetitions": "as many as seeds; mean ± standard deviation over them, on the test data",
+    }
+    print_head("Generative adversarial networks", facts, given.markdown)
+    digits: Any = make("task", "generation", {"data": "digits", **({"steps": 1} if given.quick else {})})
+    rows: list[list[str]] = []
+    if "dcgan" in given.parts or "search" in given.parts:
+        rows.append(trained("DCGAN, digits", nasengine.reference("dcgan"), digits, given.epochs, given.seeds, QUALITY))
+    if "search" in given.parts:
+        found, seconds, among = searched(f"generation:data=digits{steps}", given.trials, given.short, given.seeds)
+        rows.append(trained("found, digits", found, digits, given.epochs, given.seeds, QUALITY))
+        print(f"The search took {seconds:.0f} s. {among}", file=sys.stderr)
+    if rows:
+        print_table(["network", *QUALITY, "s a training"], rows, given.markdown)
+    if "search" in given.parts:
+        print(among)
+        space: Any = make("space", "gan", dict(found.options))
+        print(space.describe(found))
+    if "ring" in given.parts:
+        ring: Any = make("task", "generation", {"data": "ring", **({"steps": 1} if given.quick else {})})
+        rows = []
+        for name, changes in (
+            ("one generator, ring", {}),
+            ("MAD-GAN of four, ring", {"games": ["mad_gan"], "generators": [4]}),
+        ):
+            one = nasengine.reference("mlp_gan")
+            played = Architecture(one.space, {**one.options, **changes}, one.picks)
+            rows.append(trained(name, played, ring, given.ring_epochs, given.ring_seeds, SPREAD))
+        print_table(["network", *SPREAD, "s a training"], rows, given.markdown)
+
+
+def trained(
+    name: str, architecture: Architecture, task: Any, epochs: int, seeds: int, columns: Sequence[str]
+) -> list[str]:
+    """A row: what trainings from several seeds come to on the test data, each at its best validation epoch."""
+    space: Any = make("space", architecture.space, dict(architecture.options))
+    found, began = [], time.perf_counter()
+    for seed in range(seeds):
+        print(f"{name}: training {seed + 1} of {seeds}", file=sys.stderr)
+        context = Context(space, task, CPU, seed)
+        judged = Train(epochs=epochs, patience=0).evaluate(architecture, Fidelity(), context)
+        for _ in judged:
+            pass
+        found.append(task.metrics(context.saved, "test"))
+    seconds = (time.perf_counter() - began) / seeds
+    return [name, *(spread([one[column] for one in found]) for column in columns), number(seconds)]
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{statistics.fmean(values):.3g} ± {statistics.stdev(values):.2g}"
+
+
+def searched(task: str, trials: int, epochs: int, seeds: int) -> tuple[Architecture, float, str]:
+    """What evolution finds among networks no larger than 100,000 weights; the seconds; and where DCGAN would stand."""
+    judge = f"train:seeds={seeds},epochs={epochs},patience=0"
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        run = nasengine.search(
+            "gan", "evolution:population=8,sample=4", task, judge, trials=trials, baseline=0, threads=1,
+            constraints=["parameters<=100k"], final_fidelity="epochs=1", out=Path(folder) / "search",
+        )  # fmt: skip
+        seconds = time.perf_counter() - began
+        dcgan = nasengine.train("dcgan", task, judge, out=Path(folder) / "dcgan", threads=1)
+        trials_done = [trial for trial in run.all_trials if trial.purpose == "search" and trial.state == "done"]
+        best = min(trials_done, key=lambda trial: trial.metrics["frechet"])
+        distances = sorted(trial.metrics["frechet"] for trial in trials_done)
+        own = dcgan.best.metrics["frechet"]
+        assert best.architecture is not None
+        text = (
+            f"After {epochs} epochs, on the validation data: the best of {len(distances)} candidates has "
+            f"{distances[0]:.3g}, the median {statistics.median(distances):.3g}, DCGAN {own:.3g} (better than "
+            f"{sum(own < distance for distance in distances)} of them); means over {seeds} seeds."
+        )
+        return best.architecture, seconds, text
+
+
+if __name__ == "__main__":
+    main()
