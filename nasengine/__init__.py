@@ -24,7 +24,7 @@ from .session import resume, search, train
 from .space import Chooser, SearchSpace
 from .stopper import Stopper
 from .strategy import Derivation, OneShotStrategy, Strategy
-from .task import Batch, Recipe, Split, Task
+from .task import Batch, Input, Recipe, Split, Task
 from .trial import Evaluate, Learn, Objective, Request, Trial
 
 __version__ = "0.1.0"
@@ -35,6 +35,7 @@ if _TYPE_CHECKING:
     from .cost import cost_of
     from .paths import batch_statistics, fair_paths, recalibrate, train_paths
     from .plan import Observer
+    from .prediction import Prediction, predict
     from .profiling import profile
     from .registry import evaluator_named, strategy_named
     from .run import Comparison, Run
@@ -51,6 +52,7 @@ _LATER = {
     "Depth": "supernet",
     "Gate": "supernet",
     "Observer": "plan",
+    "Prediction": "prediction",
     "One": "supernet",
     "Run": "run",
     "Several": "supernet",
@@ -66,6 +68,7 @@ _LATER = {
     "learning_rate": "training",
     "mask_channels": "widths",
     "once": "sharing",
+    "predict": "prediction",
     "profile": "profiling",
     "recalibrate": "paths",
     "shared": "sharing",
@@ -77,12 +80,12 @@ _LATER = {
 __all__ = [
     "Architecture", "ArchitectureError", "Average", "Batch", "Chooser", "Compared", "Comparison", "ConfigError",
     "Context", "DataError", "Decision", "Depth", "Derivation", "Domain", "Evaluate", "Evaluator", "ExportError",
-    "Fidelity", "ForeseeingEvaluator", "Gate", "Learn", "Metrics", "NasError", "Objective", "Observer", "One",
-    "OneShotStrategy", "Pick", "PluginError", "Recipe", "Request", "Run", "RunError", "RunFailed", "SearchSpace",
-    "Several", "Shapes", "SpaceError", "Split", "Stopper", "Strategy", "Supernet", "Task", "TrainingDiverged", "Trial",
-    "batch_statistics", "build", "compare", "conv2d", "cost_of", "evaluator_named", "fair_paths", "inherit", "join",
-    "learning_rate", "mask_channels", "once", "profile", "recalibrate", "reference", "references", "resume", "search",
-    "shared", "strategy_named", "train", "train_paths",
+    "Fidelity", "ForeseeingEvaluator", "Gate", "Input", "Learn", "Metrics", "NasError", "Objective", "Observer", "One",
+    "OneShotStrategy", "Pick", "PluginError", "Prediction", "Recipe", "Request", "Run", "RunError", "RunFailed",
+    "SearchSpace", "Several", "Shapes", "SpaceError", "Split", "Stopper", "Strategy", "Supernet", "Task",
+    "TrainingDiverged", "Trial", "batch_statistics", "build", "compare", "conv2d", "cost_of", "evaluator_named",
+    "fair_paths", "inherit", "join", "learning_rate", "mask_channels", "once", "predict", "profile", "recalibrate",
+    "reference", "references", "resume", "search", "shared", "strategy_named", "train", "train_paths",
 ]  # fmt: skip
 
 

@@ -37,7 +37,13 @@ def export(run: Run, path: str | Path, format: str | None = None) -> Path:
     RunError where the run has not got that far.
     """
     path = Path(path)
-    write = FORMATS[_format(path, format)]
+    chosen = _format(path, format)
+    write = FORMATS[chosen]
+    if chosen not in ("json", *run.task.exports):
+        raise ExportError(
+            f"a model of the task {run.task.known_as!r} is not called with a tensor, as one must be to be written as "
+            f"{chosen}; export it as {run.task.exports[0]}"
+        )
     if not path.parent.is_dir():
         raise ExportError(f"the folder {path.parent} is not there; make it, or choose another path than {path}")
     content = write(run)
@@ -164,7 +170,10 @@ def _metadata(run: Run) -> dict[str, str]:
     from . import __version__
 
     about = json.dumps(run.task.description())
-    return {"architecture": _architecture(run).to_json(), "task": about, "nasengine": __version__}
+    return {
+        "architecture": _architecture(run).to_json(), "task": about, "task_name": run.task.known_as,
+        "nasengine": __version__,
+    }  # fmt: skip
 
 
 FORMATS: Mapping[str, Callable[[Run], bytes]] = {

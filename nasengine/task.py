@@ -12,6 +12,8 @@ from .errors import ConfigError, TrainingDiverged
 from .plugin import Plugin
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import torch
     from numpy.typing import NDArray
@@ -80,6 +82,16 @@ class Recipe:
             raise ConfigError(f"the recipe has warmup = {self.warmup}; expected at most its epochs, {self.epochs}")
 
 
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One example from a user's file. values: what a model is called with, without the batch. label: the name of its
+    class, where the file tells it."""
+
+    name: str
+    values: Any
+    label: str | None = None
+
+
 NAMES_IN_A_RECIPE: Mapping[str, tuple[str, ...]] = {
     "schedule": ("cosine", "one_cycle", "constant"),
     "optimizer": ("sgd", "adam", "adamw"),
@@ -103,6 +115,9 @@ class Task(Plugin, ABC):
     scales: ClassVar[frozenset[str]] = frozenset({"epochs", "data"})
     """Which of the fidelity's `epochs`, `data` and `resolution` the task can scale; the others are refused before the
     run. One that can scale `resolution` has `at`."""
+    exports: ClassVar[tuple[str, ...]] = ("py", "onnx", "safetensors")
+    """The formats that `nas export` can write a trained model in, the most useful first; the first two are for models
+    of tensors."""
     found: str = ""
     """What data was found, in a sentence, for people."""
 
@@ -162,6 +177,18 @@ class Task(Plugin, ABC):
         """What a trained model does, to look at: by name, arrays of bytes, (height, width), or (height, width, 3) in
         colour. Made on the CPU for the model that a run has found; here: none."""
         return {}
+
+    @classmethod
+    def read_inputs(cls, path: Path, about: Mapping[str, Any]) -> Iterator[Input]:
+        """What a trained model is to judge, from a user's file or folder, prepared as `about` says: the `description`
+        of the task that the model was trained on, maybe elsewhere.
+
+        Raises DataError for files that cannot be read, ConfigError where there is no reading them: here, always.
+        """
+        raise ConfigError(
+            f"models of the task {cls.__name__} cannot be given files to judge; call them from Python: "
+            f"nasengine.Run(FOLDER).best_model()"
+        )
 
     def augment(self, batch: Batch, recipe: Recipe, generator: torch.Generator) -> Batch:
         """A training batch as the recipe wants it: augmented, its labels smoothed. Here: as it is.

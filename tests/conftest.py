@@ -32,6 +32,7 @@ IN_ONE_PROCESS = {
     "test_integrations_tune": "ray",
     "test_main_job": "main job",
     "test_export": "ONNX",
+    "test_predict": "ONNX",
     "test_integrations_optuna": "Optuna",
     "test_loggers": "loggers",
     "test_packaging": "wheel",

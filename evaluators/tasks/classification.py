@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nasengine import ConfigError, Recipe, Split, Task
+from nasengine import ConfigError, Input, Recipe, Split, Task
 
 from ..data import augmentation
 from ..data.images import ImageSplits, averaged
+from ..data.inputs import read_inputs, white_of
 
 EVALUATION_BATCH = 128  # larger ones make the CPU's allocator return and fetch pages at every layer
 
@@ -143,7 +145,13 @@ class ImageClassification(Task):
     def description(self) -> dict[str, Any]:
         mean, deviation = self.statistics
         names = list(self.splits.names)
-        return {**super().description(), "class_names": names, "mean": mean, "standard_deviation": deviation}
+        described = {"class_names": names, "mean": mean, "standard_deviation": deviation}
+        return {**super().description(), **described, "white": white_of(self.splits.train.pixels)}
+
+    @classmethod
+    def read_inputs(cls, path: Path, about: Mapping[str, Any]) -> Iterator[Input]:
+        """Image files, folders of them, or arrays in an .npz file, of any size, grey or in colour."""
+        return read_inputs(path, about)
 
     def _in_order(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
         labels = self._tensors[split][1]

@@ -29,6 +29,7 @@ class GraphClassification(Task):
         epochs=100, batch_size=32, optimizer="adam", learning_rate=0.01, weight_decay=0.0, schedule="cosine",
         gradient_clip=5.0, patience=25, search_epochs=25,
     )  # fmt: skip
+    exports = ("safetensors",)
     _device = torch.device("cpu")
 
     @abstractmethod
@@ -37,7 +38,8 @@ class GraphClassification(Task):
 
     @cached_property
     def data(self) -> GraphSet:
-        return self.read()
+        with torch.device("cpu"):  # shapes may be asked for where others are made without memory
+            return self.read()
 
     @property
     def input_shape(self) -> tuple[int, ...]:  # type: ignore[override]

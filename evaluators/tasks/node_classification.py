@@ -40,6 +40,7 @@ class NodeClassification(Task):
         epochs=200, optimizer="adam", learning_rate=0.01, weight_decay=5e-4, schedule="constant", gradient_clip=0.0,
         patience=100, search_epochs=100,
     )  # fmt: skip
+    exports = ("safetensors",)
     inductive: bool = False
     neighbors: tuple[int, ...] = ()
     _device = torch.device("cpu")
@@ -50,7 +51,8 @@ class NodeClassification(Task):
 
     @cached_property
     def data(self) -> LabelledGraph:
-        return self.read()
+        with torch.device("cpu"):  # shapes may be asked for where others are made without memory
+            return self.read()
 
     @property
     def input_shape(self) -> tuple[int, ...]:  # type: ignore[override]

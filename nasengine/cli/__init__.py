@@ -24,6 +24,7 @@ from . import (
     export,
     grafana,
     list,
+    predict,
     profile,
     report,
     resume,
@@ -56,6 +57,7 @@ app.command("watch")(watch.watch)
 app.command("show")(show.show)
 app.command("list")(list.list_plugins)
 app.command("export")(export.export)
+app.command("predict")(predict.predict)
 app.command("report")(report.report)
 app.command("draw")(draw.draw)
 app.command("compare")(compare.compare)
