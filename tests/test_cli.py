@@ -124,7 +124,9 @@ def test_show_says_how_large_a_space_is_where_it_comes_from_and_how_to_use_it(na
     _, out, _ = nas("show", "space", "chain:stages=1,layers=1,norms=[batch]", "--json")
     assert json.loads(out)["architectures"] == len(list(small().enumerate()))
     _, out, _ = nas("show", "space", "nasbench_graph")
-    assert "nas run --space nasbench_graph --strategy random --evaluator tabular:table=…" in out
+    assert "nas run --space nasbench_graph --strategy random --task graph_families\n" in out
+    _, out, _ = nas("show", "task", "karate")
+    assert "nas run --strategy random --task karate --space gnn\n" in out
 
 
 def small() -> Any:
@@ -164,12 +166,12 @@ def test_the_command_that_show_gives_for_every_builtin_plugin_fits_together(nas:
         for plugin in (plugin for plugin in installed(kind) if plugin.distribution == "nasengine"):
             _, out, _ = nas("show", kind, plugin.name, "--json")
             words = json.loads(out)["examples"][0].split()[2:]
-            if "…" in words[-1]:
+            if any("…" in word for word in words):
                 open_.append(plugin.name)
                 continue
             given = zip(words[::2], words[1::2], strict=True)
             resolve(Config.of({{"--stopper": "stoppers"}.get(flag, flag[2:]): word for flag, word in given}, "it"), {})
-    assert open_ == ["nasbench_graph", "tabular", "images", "threshold"]
+    assert sorted(open_) == ["graph", "graphs", "images", "planetoid", "tabular", "threshold"]
 
 
 def test_every_option_of_every_builtin_plugin_is_explained(nas: Nas) -> None:
@@ -186,7 +188,15 @@ def test_every_option_of_every_builtin_plugin_is_explained(nas: Nas) -> None:
 def test_list_names_the_plugins_by_kind(nas: Nas) -> None:
     code, out, _ = nas("list")
     assert code == 0
-    assert {line.split()[0] for line in out.splitlines()} == {"space", "strategy", "evaluator", "task", "stopper"}
+    groups = [part.splitlines() for part in out.split("\n\n")]
+    assert [group[0] for group in groups] == ["CNN", "GAN", "GNN", "for all families"]
+    *families, rest = ([line.split()[:2] for line in group[1:]] for group in groups)
+    assert [{kind for kind, _ in rows} for rows in families] == [{"space", "task"}] * 3
+    assert {kind for kind, _ in rest} == {"strategy", "evaluator", "stopper"}
+    assert ["space", "cell"] in families[0]
+    assert ["task", "generation"] in families[1]
+    assert ["space", "nasbench_graph"] in families[2]
+    assert {plugin["family"] for plugin in json.loads(nas("list", "tasks", "--json")[1])} == {"CNN", "GAN", "GNN"}
     _, out, _ = nas("list", "strategies", "--json")
     assert {"darts", "evolution", "random"} <= {plugin["name"] for plugin in json.loads(out)}
 

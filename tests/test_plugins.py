@@ -17,6 +17,7 @@ import pytest
 
 import nasengine
 from nasengine import ConfigError, Observer, PluginError, RunError
+from nasengine.families import family_of
 from nasengine.registry import installed, load, make, split
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -374,3 +375,10 @@ def test_an_options_text_is_taken_as_it_was_meant(text: str, value: object) -> N
 
 def test_an_option_of_one_capital_letter_is_an_option_and_no_class(site: Site) -> None:
     assert made("mine:C=16,depth=1", site)["C"] == 16
+
+
+def test_the_family_that_a_listing_reads_is_that_of_the_class() -> None:
+    for kind in ("space", "task"):
+        for listed in installed(kind):
+            assert family_of(listed.target) == load(kind, listed.name).family, listed.name  # type: ignore[attr-defined]
+    assert family_of("nasengine.strategies.darts:DARTS") == family_of("no.such:Thing") == ""

@@ -24,11 +24,14 @@ def list_plugins(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List the plugins that are installed. Nothing is imported, so a broken plugin is listed as well.
+    """List the plugins that are installed, spaces and tasks by the family of models that they are for.
+
+    Nothing is imported, so a broken plugin is listed as well.
 
     `nas list references` lists the well-known networks that are points of the installed spaces.
     """
     from ..errors import ConfigError, near_miss
+    from ..families import family_of
     from ..registry import installed
 
     if kind in ("reference", "references"):
@@ -38,15 +41,22 @@ def list_plugins(
         raise ConfigError(f"{kind!r} is no kind of plugin.{near_miss(kind, kinds)} Kinds: {', '.join(kinds)}")
     wanted = [name for plural, name in KINDS.items() if kind in (None, plural, name)]
     rows = [plugin for name in wanted for plugin in installed(name)]  # type: ignore[arg-type]
+    families = [family_of(row.target) if row.kind in ("space", "task") else "" for row in rows]
     if json:
         import json as encoder
         from dataclasses import asdict
 
-        typer.echo(encoder.dumps([asdict(row) for row in rows], indent=2))
+        shown = [{**asdict(row), "family": family} for row, family in zip(rows, families, strict=True)]
+        typer.echo(encoder.dumps(shown, indent=2))
         return
     widths = [max((len(row.kind) for row in rows), default=0) + 2, max((len(row.name) for row in rows), default=0) + 2]
-    for row in rows:
-        typer.echo(f"{row.kind:<{widths[0]}}{row.name:<{widths[1]}}{row.distribution} {row.version}")
+    groups = sorted(set(families), key=lambda family: (not family, family))  # what has no family is for all, and last
+    for group in groups:
+        if len(groups) > 1:
+            typer.echo(f"{'' if group == groups[0] else chr(10)}{group or 'for all families'}")
+        for row, family in zip(rows, families, strict=True):
+            if family == group:
+                typer.echo(f"{row.kind:<{widths[0]}}{row.name:<{widths[1]}}{row.distribution} {row.version}")
     if not rows:
         typer.echo("none are installed")
 
