@@ -315,3 +315,17 @@ def test_candidates_an_hour_on_all_cores_are_those_of_the_same_networks() -> Non
         ("digits", network, loop) for network in ("chain", "cell") for loop in ("plain", "nasengine")
     ]
     assert all(numbers(row["candidates an hour"])[0] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_adversarial_networks_have_distances_and_modes() -> None:
+    output = printed("gan", "--markdown")
+    assert says_how_it_was_measured(output)
+    rows = [[cell.strip() for cell in line[1:-1].split(" | ")] for line in output.splitlines() if "± " in line]
+    rows = [row for row in rows if len(row) == 7]
+    assert [row[0] for row in rows] == [
+        "DCGAN, digits", "found, digits", "one generator, ring", "MAD-GAN of four, ring",
+    ]  # fmt: skip
+    assert all(numbers(row[1])[0] > 0 for row in rows)
+    assert all(0 <= numbers(row[5])[0] <= 10 for row in rows)
+    assert "DCGAN" in output.split("After 1 epochs")[1]

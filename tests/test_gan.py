@@ -548,6 +548,13 @@ def reference_picks() -> Architecture:
     return nasengine.reference("mlp_gan")
 
 
+def test_a_network_is_shown_for_a_task_of_its_family(nas: Any) -> None:
+    code, shown, _ = nas("show", "dcgan", "--task", "generation")
+    assert code == 0
+    assert "75,361" in shown
+    assert "generator (batch norm, relu): project, 64" in shown
+
+
 @pytest.mark.slow
 def test_a_small_gan_learns_the_ring() -> None:
     task = Generation(data="ring")
