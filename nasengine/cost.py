@@ -179,13 +179,21 @@ class Costs:
         return self._known[key]
 
     def _count(self, architecture: Architecture, metric: str) -> float:
+        import torch
+
         table = self._space.latency_table
         if table is not None and metric == table.metric:
             return table.latency(architecture)
         model = self._space.shape(architecture, self._task)
         # building takes longer than counting, and a bound on one often comes with a bound on the other
         self._known[architecture.id, "parameters"] = weights = parameters(model)
-        return weights if metric == "parameters" else COUNTS[metric](model, self._task)
+        if metric == "parameters":
+            return weights
+        try:
+            return COUNTS[metric](model, self._task)
+        except RuntimeError:  # by layers whose shapes depend on values, such as those of a graph's edges
+            with torch.random.fork_rng(devices=[]):
+                return COUNTS[metric](self._space.model(architecture, self._task), self._task)
 
     def violation(self, constraints: Sequence[Constraint]) -> Callable[[Architecture], float]:
         """By how much an architecture breaks constraints: the sum of the excesses."""

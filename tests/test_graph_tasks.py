@@ -9,7 +9,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from sklearn.metrics import f1_score
 from torch import Tensor, nn
 
 from nasengine import ConfigError, Context, DataError, Fidelity, Task
+from nasengine.choosers import shapes_only
 from nasengine.evaluators.data import planetoid
 from nasengine.evaluators.data.graphs import Graph, joined
 from nasengine.evaluators.data.neighbours import Neighbourhoods
@@ -495,6 +496,17 @@ def test_several_graphs_are_one_without_edges_between_them() -> None:
 def test_options_that_cannot_be_are_refused(wrong: Callable[[], object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         wrong()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [Karate, partial(GraphFamilies, graphs=5), pytest.param(partial(Planetoid, path=str(CORA)), marks=needs_cora)],
+)
+def test_data_that_is_first_asked_for_while_shapes_are_recorded_is_real(make: Callable[[], Any]) -> None:
+    task = make()
+    with shapes_only():
+        assert task.classes > 1
+    assert task.example().x.device.type == "cpu"
 
 
 def test_a_graph_says_how_large_it_is() -> None:

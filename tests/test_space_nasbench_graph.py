@@ -21,7 +21,10 @@ from torch import Tensor, nn
 
 import nasengine
 from nasengine import Architecture, ArchitectureError, ConfigError, SearchSpace
+from nasengine.cost import Costs, flops
 from nasengine.evaluators.data.tables import Table, read_table
+from nasengine.evaluators.tasks.graphs import GraphFamilies
+from nasengine.evaluators.tasks.karate import Karate
 from nasengine.registry import make
 from nasengine.search_spaces.nasbench_graph import (
     LINKS,
@@ -150,6 +153,28 @@ def test_equal_networks_by_renumbering_compute_the_same() -> None:
     other.network.load_state_dict(moved)
     with torch.no_grad():
         assert torch.allclose(one(task.graph), other(task.graph), atol=1e-6)
+
+
+@needs_layers
+def test_flops_and_memory_are_counted_though_layers_look_at_the_edges_themselves() -> None:
+    """PyTorch Geometric's cannot be computed on shapes alone; random numbers are as they were before."""
+    space, task = NASBenchGraphSpace(hidden=4), Karate()
+    architecture, costs = from_nasbench_graph("0123|gcn,gat,cheb,fc", hidden=4), Costs(space, task)
+    before = torch.get_rng_state()
+    assert costs.of(architecture, "flops") == flops(space.model(architecture, task), task)
+    assert costs.of(architecture, "memory") > 4 * costs.of(architecture, "parameters")
+    torch.set_rng_state(before)
+    assert Costs(space, task).of(architecture, "flops") > 0
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@needs_layers
+def test_several_graphs_are_classified_each() -> None:
+    task = GraphFamilies(graphs=5)
+    task.to(torch.device("cpu"))
+    graphs, labels = next(task.valid_batches())
+    model = NASBenchGraphSpace(hidden=4).model(from_nasbench_graph("0012|gin,gat,fc,gcn", hidden=4), task)
+    assert model(graphs).shape == (len(labels), 4)
 
 
 def test_the_notation_reads_back() -> None:

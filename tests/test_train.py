@@ -100,6 +100,15 @@ def test_adamw_takes_the_step_of_its_paper() -> None:
     assert weight.tolist() == pytest.approx([2 * 0.95 - 0.1, -3 * 0.95 + 0.1], abs=1e-6)
 
 
+def test_adams_weight_decay_is_a_term_of_the_loss() -> None:
+    """Kingma and Ba 2015, algorithm 1: the first step is the rate times the gradient's sign, here with the decay."""
+    weight = nn.Parameter(torch.tensor([2.0, -3.0]))
+    optimizer = optimizer_of([weight], Recipe(optimizer="adam", learning_rate=0.1, weight_decay=0.5))
+    weight.grad = torch.tensor([4.0, 0.5])  # with 0.5 · weight: 5 and −1
+    optimizer.step()
+    assert weight.tolist() == pytest.approx([2 - 0.1, -3 + 0.1], abs=1e-6)
+
+
 def test_adamw_has_its_own_rate_unless_one_is_given() -> None:
     plain = Recipe(learning_rate=0.7)
     assert Train(optimizer="adamw").recipe(plain).learning_rate == 0.003
@@ -478,6 +487,19 @@ def test_patience_counts_anew_for_each_seed() -> None:
     assert len(curve) == 6  # the best epoch and two more, twice
     assert judged["accuracy"] == pytest.approx(0.9)
     assert judged["epochs"] == 1
+
+
+@pytest.mark.parametrize(("of_task", "given", "epochs"), [(3, None, 4), (3, 1, 2), (0, None, 10), (3, 0, 10)])
+def test_patience_is_the_tasks_unless_it_is_given(of_task: int, given: int | None, epochs: int) -> None:
+    class Falling(TinyTask):
+        recipe = Recipe(epochs=10, patience=of_task)
+
+        def fit(self, model: Any, fidelity: Any, context: Context, recipe: Any = None) -> Any:
+            for epoch in context.epochs(10):
+                yield {"accuracy": 0.9 - 0.1 * epoch, "train_loss": 1.0}
+
+    curve, _ = judge(Train(patience=given), context(task=Falling()))
+    assert len(curve) == epochs
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the C library's allocator is set on Linux only")

@@ -45,10 +45,12 @@ def plugin(kind: Any, given: str, task: Callable[[], Task]) -> dict[str, Any]:
     found: dict[str, Any] = {"kind": kind, "name": name, "about": about, "sources": sources, "options": options}
     call = given if chosen else _call(kind, name, options)
     examples = [EXAMPLES[kind].format(call)]
+    if kind == "task":
+        examples = [examples[0] + _companion("space", cls.family, "cell")]  # type: ignore[attr-defined]
     if kind == "space":
         size = _size(given, task())
         lines += ["", *size.pop("lines")]
-        examples = [examples[0] + size.pop("evaluator"), f"nas draw {call} --seed 1 -o {name.rpartition(':')[2]}.png"]
+        examples = [examples[0] + size.pop("others"), f"nas draw {call} --seed 1 -o {name.rpartition(':')[2]}.png"]
         found |= size
     lines += ["", "For example:", *(f"  {example}" for example in examples)]
     found["examples"] = examples
@@ -104,8 +106,8 @@ def _sources(cls: type[Plugin]) -> list[str]:
 
 
 def _size(given: str, task: Task) -> dict[str, Any]:
-    """How large a space is with its options on the task, or why that is not known; and with which evaluator a command
-    works there."""
+    """How large a space is with its options on the task, or why that is not known; and what else a command names for it
+    to work."""
     from ..errors import NasError, one_line
     from ..registry import make, split
 
@@ -118,7 +120,7 @@ def _size(given: str, task: Task) -> dict[str, Any]:
     except Exception as error:
         why = str(error) if isinstance(error, NasError) else one_line(error)
         lines = [f"Its size {data} is not known: {why}"]
-        return {"lines": lines, "evaluator": "", "architectures": None, "decisions": None}
+        return {"lines": lines, "others": "", "architectures": None, "decisions": None}
     lines = [
         f"Its size {data}, isomorphic architectures counted apart:",
         f"  {'architectures':<16}{written(architectures)}",
@@ -126,10 +128,27 @@ def _size(given: str, task: Task) -> dict[str, Any]:
     ]
     try:
         space.check(task)
-        evaluator = ""
+        others = ""
     except NasError:
-        evaluator = " --evaluator tabular:table=…"
-    return {"lines": lines, "evaluator": evaluator, "architectures": architectures, "decisions": decisions}
+        others = _companion("task", space.family, task.known_as) or " --evaluator tabular:table=…"
+    return {"lines": lines, "others": others, "architectures": architectures, "decisions": decisions}
+
+
+def _companion(kind: Any, family: str, usual: str) -> str:
+    """A space, or a task, as a command names it, that goes with plugins of the family and needs no options; nothing
+    where the usual one does, or none is known."""
+    from ..families import family_of
+    from ..registry import installed, load, options_of
+
+    known = {plugin.name: plugin for plugin in installed(kind)}
+    if not family or (usual in known and family_of(known[usual].target) in ("", family)):
+        return ""
+    for name, plugin in sorted(known.items()):
+        if family_of(plugin.target) == family:
+            options = options_of(load(kind, name)).values()
+            if all(option.default is not option.empty for option in options):
+                return f" --{kind} {name}"
+    return ""
 
 
 def written(number: int) -> str:

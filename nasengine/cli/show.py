@@ -85,6 +85,7 @@ def _network(what: str, task: Task) -> dict[str, Any]:
     architecture = named_architecture(what)
     space: Any = make("space", architecture.space, dict(architecture.options))
     try:
+        space.check(task)
         space.domain(task).validate(architecture)
         model = space.shape(architecture, task)
         costs = {"parameters": parameters(model), "flops": flops(model, task)}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from ..config import Config
+from ..errors import NasError
 from ..pictures import pictures
 from ..run import Run
 from ..trial import State
@@ -75,10 +76,20 @@ def result(run: Run) -> str:
         f"nas show {run.folder}": "what was tried",
     }
     if run.has_model:
-        commands[f"nas export {run.folder} -o model.py"] = "the model, as one file that needs only torch"
+        ending = exported(run)
+        what = "the model, as one file that needs only torch" if ending == "py" else "the model"
+        commands[f"nas export {run.folder} -o model.{ending}"] = what
     width = max(map(len, commands)) + 3
     lines += ["Next:", *(f"  {command:<{width}}{what}" for command, what in commands.items())]
     return "\n".join(lines)
+
+
+def exported(run: Run) -> str:
+    """The format to recommend for the model found."""
+    try:
+        return run.task.exports[0]
+    except NasError:  # its plugin is not here
+        return "py"
 
 
 def funnelled(run: Run) -> list[str]:
