@@ -93,7 +93,9 @@ def trained(
             pass
         found.append(task.metrics(context.saved, "test"))
     seconds = (time.perf_counter() - began) / seeds
-    return [name, *(spread([one[column] for one in found]) for column in columns), number(seconds)]
+    row = [name, *(spread([one[column] for one in found]) for column in columns), number(seconds)]
+    print(" | ".join(row), file=sys.stderr)
+    return row
 
 
 def spread(values: Sequence[float]) -> str:

@@ -64,8 +64,10 @@ class Picks:
         """A block in up to three lines."""
         more = int(self.of(f"{name}.more")) if self.space.layers > 1 else 0
         lines = [f"{size}, {self.of(f'{name}.width')}"]
-        if convolves or more:
-            lines.append(self._convolution(name) + (f", {more} more" if more else ""))
+        if count := convolves + more:
+            lines.append(
+                ("" if convolves else "then ") + (f"{count} × " if count > 1 else "") + self._convolution(name)
+            )
         shortcut = self.of(f"{name}.shortcut") == "projection"
         rest = ["pre-activated"] * (order == "pre") + ["shortcut"] * shortcut
         return "\n".join([*lines, *([", ".join(rest)] if rest else [])])
