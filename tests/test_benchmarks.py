@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+CORA = Path(__file__).parents[1].parent / "shared" / "data" / "planetoid" / "Cora" / "raw"
 
 
 def printed(script: str, *options: str) -> str:
@@ -329,3 +331,17 @@ def test_adversarial_networks_have_distances_and_modes() -> None:
     assert all(numbers(row[1])[0] > 0 for row in rows)
     assert all(0 <= numbers(row[5])[0] <= 10 for row in rows)
     assert "DCGAN" in output.split("After 1 epochs")[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not find_spec("torch_geometric") or not CORA.is_dir(), reason=f"needs PyTorch Geometric, and {CORA}"
+)
+def test_known_graph_networks_are_trained_on_cora() -> None:
+    output = printed("gnn", "--markdown", "--cora", str(CORA.parents[1]))
+    assert says_how_it_was_measured(output)
+    table = markdown_table(output)
+    assert [row["network"] for row in table] == ["gcn", "gat", "graphsage"]
+    for row in table:
+        assert 76 < numbers(row["test accuracy, %"])[0] < 86  # one seed
+        assert positive(row["seconds a training"])
