@@ -58,14 +58,18 @@ def resolve(config: Config, objects: Objects, note: Callable[[str], None] = lamb
     latency_table = config.latency_table and LatencyTable.from_dict(config.latency_table)
     space = roles["space"] = space.constrained(config.constraints, latency_table)
     searched = funnel[0].task
-    with _naming("space", space, f" for the task {searched.known_as!r}"):
-        domain = space.domain(searched)
-        check_tables(space, domain, [searched, task])
-        refuse_the_impossible(space, searched, domain, config.seed, note)
-        if isinstance(strategy, OneShotStrategy):
-            space.check_supernet(searched)
-        final = _final_options(space, domain, task, config.final)
-        _check_fidelity(space, domain, searched, config.fidelity)
+    try:
+        with _naming("space", space, f" for the task {searched.known_as!r}"):
+            domain = space.domain(searched)
+            check_tables(space, domain, [searched, task])
+            refuse_the_impossible(space, searched, domain, config.seed, note)
+            if isinstance(strategy, OneShotStrategy):
+                space.check_supernet(searched)
+            final = _final_options(space, domain, task, config.final)
+            _check_fidelity(space, domain, searched, config.fidelity)
+    except PluginError:
+        space.check(searched)  # says why, where the two are not of one family
+        raise
     _check_proxy(space, domain, searched, task)
     for stage in (*funnel, judge):
         with _naming("evaluator", stage.evaluator):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import cache, partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -335,6 +336,16 @@ def test_a_task_without_graphs_is_refused() -> None:
     space: Any = make("space", "gnn", {})
     with pytest.raises(SpaceError, match="the space 'gnn' has networks for graphs"):
         space.check(TinyTask())
+
+
+@pytest.mark.parametrize("space", ["cell", "mobile"])
+def test_a_space_of_images_for_a_graph_is_refused_by_what_they_are_for(space: str, tmp_path: Path) -> None:
+    said = (
+        f"the space '{space}' is of the family CNN, and the task 'karate' of the family GNN; choose two of one family"
+    )
+    with pytest.raises(SpaceError, match=said):
+        nasengine.search(space, "random", "karate", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
