@@ -340,9 +340,7 @@ def test_a_task_without_graphs_is_refused() -> None:
 
 @pytest.mark.parametrize("space", ["cell", "mobile"])
 def test_a_space_of_images_for_a_graph_is_refused_by_what_they_are_for(space: str, tmp_path: Path) -> None:
-    said = (
-        f"the space '{space}' is of the family CNN, and the task 'karate' of the family GNN; choose two of one family"
-    )
+    said = f"the space '{space}' is of the family CNN, and the task 'karate' of the family GNN; choose two of one"
     with pytest.raises(SpaceError, match=said):
         nasengine.search(space, "random", "karate", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
