@@ -189,6 +189,7 @@ def test_macro_f1_is_that_of_scikit_learn() -> None:
         assert found["loss"] == pytest.approx(float(nn.functional.cross_entropy(scores, labels)))
 
 
+@pytest.mark.usefixtures("warm_python")
 def test_the_karate_club_is_zacharys_and_needs_no_other_package() -> None:
     code = """
 import sys
