@@ -781,3 +781,11 @@ def test_the_real_mnist_is_read_whole(tmp_path: Path) -> None:
     assert splits.found == (
         "MNIST-style IDX files: 48,000 training, 12,000 validation and 10,000 test images, 28×28 grey, 10 classes"
     )
+
+
+@pytest.mark.parametrize(("count", "batch"), [(40, 16), (1000, 32), (4000, 128)])
+def test_few_images_are_learnt_from_in_small_batches(tmp_path: Path, count: int, batch: int) -> None:
+    """Of 128 images each, 24 would be a single step an epoch."""
+    np.savez(tmp_path / "data.npz", x=np.zeros((count, 2, 2), np.uint8), y=np.arange(count) % 2)
+    recipe = Images(path=str(tmp_path / "data.npz")).recipe
+    assert (recipe.batch_size, recipe.learning_rate) == (batch, 0.1 * batch / 128)
