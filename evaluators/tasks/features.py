@@ -64,7 +64,12 @@ def feature_network(images: Tensor, labels: Tensor, classes: int) -> FeatureNetw
 
         network.load_state_dict(load(path.read_bytes()))
         return network.eval().requires_grad_(False)
-    network = _trained(images, labels, classes)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several are slower on so small a network, and give another one
+    try:
+        network = _trained(images, labels, classes)
+    finally:
+        torch.set_num_threads(threads)
     with suppress(OSError):  # without a cache it is trained each time
         _keep(path, network.state_dict())
     return network
