@@ -34,7 +34,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 SLOW = {
-    "cheap-judgements.md", "cnn.md", "evaluators.md", "gan.md", "gnn.md", "hardware.md", "many-workers.md", "reports.md", "search-spaces.md",
+    "cheap-judgements.md", "cnn.md", "evaluators.md", "gan.md", "gnn.md", "hardware.md", "many-workers.md",
+    "reports.md", "search-spaces.md",
 }  # fmt: skip
 """Pages that begin one Ray after the other, or whose commands take long together."""
 
