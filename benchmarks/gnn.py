@@ -66,9 +66,11 @@ def searches(task: str, candidates: int, epochs: int, seeds: int, folder: Path, 
         seconds = time.perf_counter() - began
         found = run.best.architecture
         tests = [trained(found, task, "train", seed, folder)[0] for seed in range(seeds)]
-        valid = [100 * t.metrics["accuracy"] for t in run.all_trials if t.purpose == "search" and t.state == "done"]
-        seen = "" if learns else f"{statistics.fmean(valid):.2f} / {max(valid):.2f}"
+        done = [trial.metrics for trial in run.all_trials if trial.purpose == "search" and trial.state == "done"]
+        valid = [100 * metrics["accuracy"] for metrics in done if "accuracy" in metrics]  # what learns has none
+        seen = f"{statistics.fmean(valid):.2f} / {max(valid):.2f}" if valid else ""
         rows.append([strategy, "1" if learns else str(candidates), seen, mean(tests, 2), f"{seconds:.0f}"])
+        print(*rows[-1], sep=", ", file=sys.stderr)
     space: Any = make("space", "gnn", {"layers": 2, "hidden": [16, 64]})
     with_data: Any = make("task", "planetoid", {"path": task.partition("path=")[2].partition(",")[0]})
     domain, rng = space.domain(with_data), np.random.default_rng(1)
