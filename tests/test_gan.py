@@ -69,7 +69,7 @@ class Plain(nn.Module):
 
 class TestGANSpace(SpaceContract):
     def make(self) -> SearchSpace:
-        return space()
+        return GANSpace(**SMALL)
 
     def task(self) -> Task:
         return Generation()
