@@ -93,7 +93,8 @@ def _network(what: str, task: Task) -> dict[str, Any]:
         raise
     except Exception as error:
         raise ConfigError(
-            f"{what} cannot be built for examples of {tuple(task.input_shape)}: {one_line(error)}"
+            f"{what} cannot be built and counted for examples of {tuple(task.input_shape)} ({one_line(error)}); where it "
+            f"is for others, name a task that has such: --task (see: nas list tasks)"
         ) from error
     size = "×".join(map(str, task.input_shape))
     lines = [
