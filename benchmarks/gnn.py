@@ -29,7 +29,7 @@ SPACE = "gnn:layers=2,hidden=[16,64]"
 CHEAP = "train:epochs=100,patience=20"
 """How their candidates are judged."""
 WHOLE = "train:epochs=200,patience=0"
-"""For NAS-Bench-Graph's networks: with one step an epoch the running statistics of their batch normalisations come late,
+"""For NAS-Bench-Graph's networks: of one step an epoch, their batch normalisations learn their statistics late,
 and patience would end the training before."""
 
 
