@@ -578,9 +578,9 @@ def test_memory_is_limited_for_a_whole_trial_not_for_each_epoch(tmp_path: Path) 
     class Hoards(Evaluator):
         def evaluate(self, architecture: Architecture, fidelity: Fidelity, context: Context) -> Any:
             held = []
-            for epoch in range(8):
+            for epoch in range(20):
                 held.append(bytearray(40 * 2**20))
-                yield {"accuracy": epoch / 10}
+                yield {"accuracy": epoch / 20}
             return {"accuracy": 0.5}
 
     with pytest.raises(RunFailed, match="MemoryError"):
@@ -589,7 +589,8 @@ def test_memory_is_limited_for_a_whole_trial_not_for_each_epoch(tmp_path: Path) 
         )
     (trial,) = Run(tmp_path / "run").all_trials
     assert trial.state == "out_of_memory"
-    assert 1 < len(trial.curve) < 5
+    # 150 MB, and what this process freed before and still holds; limited anew for each epoch, all 800 MB would be had
+    assert 1 < len(trial.curve) < 12
 
 
 def test_options_whose_keys_the_record_would_change_are_refused(tmp_path: Path) -> None:
