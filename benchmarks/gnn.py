@@ -97,7 +97,7 @@ def agreement(task: str, table: Path, count: int, hidden: int, folder: Path, mar
     for number, name in enumerate(names):
         print(f"network {number} of {count}", file=sys.stderr)
         ours.append(trained(from_nasbench_graph(name, hidden=hidden), task, WHOLE, 0, folder)[0])
-        theirs.append(float(column[known.rows[name][0]]))
+        theirs.append(100 * float(column[known.rows[name][0]]))
     rho, p = spearmanr(ours, theirs)
     spread = f"{mean(ours, 2)} ({min(ours):.1f}–{max(ours):.1f})"
     print_table(
