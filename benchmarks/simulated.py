@@ -30,6 +30,10 @@ class Simulated:
         self._now = 0.0
         self._due: list[tuple[float, int, int]] = []
 
+    @property
+    def room(self) -> int:
+        return self.free
+
     def submit(self, number: int, request: Request, seed: int) -> str:
         self.free -= 1
         self._go_on(number, 1)

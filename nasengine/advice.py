@@ -21,6 +21,8 @@ class Advice:
     def __init__(self, plan: Plan) -> None:
         self._stages = plan.funnel
         self._curves: dict[int, list[Metrics]] = {}
+        self.foresees = any(isinstance(stage.evaluator, ForeseeingEvaluator) for stage in self._stages)
+        """Whether any evaluator foretells results by those of the trials before."""
         for index, stage in enumerate(self._stages):
             for place, stopper in enumerate(stage.stoppers):
                 with _blaming("stopper", stopper):

@@ -22,12 +22,14 @@ class Architecture:
     Two architectures are equal when their canonical JSON is; `id` is its SHA-256, the same in every process.
     """
 
-    __slots__ = ("_id", "options", "picks", "space")
+    __slots__ = ("_id", "_options", "options", "picks", "space")
 
     space: str
     options: Mapping[str, Any]
     picks: Mapping[str, Pick]
     _id: str
+    _options: str
+    """The options as canonical JSON: architectures of one space share it, and it is most of what an id is made of."""
 
     def __init__(self, space: str, options: Mapping[str, Any], picks: Mapping[str, Pick]) -> None:
         set_ = object.__setattr__
@@ -35,7 +37,14 @@ class Architecture:
         trusted = type(options) is MappingProxyType  # another architecture's: a domain makes many and looks at few
         set_(self, "options", options if trusted else _frozen(options))
         set_(self, "picks", _frozen(picks))
+        set_(self, "_options", "")
         set_(self, "_id", "" if trusted else self._digest())
+
+    def with_picks(self, picks: Mapping[str, Pick]) -> Architecture:
+        """Another architecture of the same space with the same options."""
+        made = Architecture(self.space, self.options, picks)
+        object.__setattr__(made, "_options", self._options_json())
+        return made
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"an Architecture is immutable: cannot set {name!r}")
@@ -50,7 +59,7 @@ class Architecture:
         return hash(self.id)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Architecture, (self.space, _plain(self.options), dict(self.picks))
+        return _unpickled, (self.space, _plain(self.options), dict(self.picks), self.id)
 
     def __repr__(self) -> str:
         return f"Architecture({self.space!r}, id={self.short!r}, {len(self.picks)} picks)"
@@ -65,6 +74,11 @@ class Architecture:
     def _digest(self) -> str:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
+    def _options_json(self) -> str:
+        if not self._options:
+            object.__setattr__(self, "_options", _canonical(_plain(self.options)))
+        return self._options
+
     @property
     def short(self) -> str:
         """The first ten digits of the id, for people."""
@@ -76,8 +90,10 @@ class Architecture:
 
     def to_json(self, indent: int | None = None) -> str:
         """Canonical JSON: sorted keys and no spaces, unless an indent is asked for."""
-        separators = (",", ":") if indent is None else None
-        return json.dumps(self.to_dict(), sort_keys=True, separators=separators, indent=indent, allow_nan=False)
+        if indent is not None:
+            return json.dumps(self.to_dict(), sort_keys=True, indent=indent, allow_nan=False)
+        picks, space = _canonical(_plain(self.picks)), _canonical(self.space)
+        return f'{{"options":{self._options_json()},"picks":{picks},"space":{space}}}'
 
     @classmethod
     def from_dict(cls, data: object) -> Architecture:
@@ -123,6 +139,13 @@ class Architecture:
         return architecture
 
 
+def _unpickled(space: str, options: dict[str, Any], picks: dict[str, Pick], identity: str) -> Architecture:
+    """From another process of ours, which has worked out the id."""
+    architecture = Architecture(space, _frozen(options), picks)  # the options are trusted: no id is worked out
+    object.__setattr__(architecture, "_id", identity)
+    return architecture
+
+
 @cache
 def _space(name: str) -> Any:
     """The module of a registered space."""
@@ -130,6 +153,8 @@ def _space(name: str) -> Any:
 
     return import_module(load("space", name).__module__)
 
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
 

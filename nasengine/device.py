@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
+@cache
 def keep_freed_memory() -> None:
     """Lets the C library keep what a training step frees for the next one, up to a gigabyte, where it is glibc.
 

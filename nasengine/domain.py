@@ -24,6 +24,8 @@ STEPS = 1000
 """Of a walk towards an allowed architecture."""
 PATIENCE = 100
 """Its steps that lead no nearer, until all edits are looked at."""
+REMEMBERED = 1024
+"""Canonical forms, at most."""
 
 
 class Domain:
@@ -49,7 +51,8 @@ class Domain:
         self.options = dict(options)
         self._blank = Architecture(space, options, {})
         self.decisions = {decision.name: decision for decision in decisions}
-        self.canonical = canonical
+        self._canonical = canonical
+        self._canonicals: dict[str, Architecture] = {}
         self.violation = violation
         self._count = count
         self.paths = paths
@@ -65,6 +68,15 @@ class Domain:
         apart. A run's constraints are not considered."""
         known = self._count()
         return self._diagram.count if known is None else known
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """One for all architectures that are the same network. The last ones are remembered: a trial asks often."""
+        found = self._canonicals.get(architecture.id)
+        if found is None:
+            if len(self._canonicals) >= REMEMBERED:
+                self._canonicals.clear()
+            found = self._canonicals[architecture.id] = self._canonical(architecture)
+        return found
 
     def allows(self, architecture: Architecture) -> bool:
         return self._violation(architecture) == 0
@@ -279,4 +291,4 @@ class Domain:
         return self._architecture(self._diagram.walk(choose))
 
     def _architecture(self, picks: Mapping[str, Pick]) -> Architecture:
-        return Architecture(self.space, self._blank.options, picks)
+        return self._blank.with_picks(picks)

@@ -26,17 +26,7 @@ from .phases import Phases
 from .plan import Observer, Plan, phase_of, trial_seed
 from .standing import Standing
 from .storage import Storage
-from .trial import (
-    Evaluate,
-    Lost,
-    Outcome,
-    Request,
-    State,
-    Teach,
-    Trial,
-    request_from_dict,
-    request_to_dict,
-)
+from .trial import Evaluate, Lost, Outcome, Request, State, Teach, Trial, request_from_dict, request_to_dict
 
 PROPOSALS_A_TURN = 64
 """A strategy may ask for known networks again and again: now and then the turn ends all the same."""
@@ -89,7 +79,7 @@ class Engine:
                 self._prepare(0)
                 if self.plan.config.trials:
                     self.observer.began("search")
-                self._loop(self._propose)
+                self._loop(self._propose, self.plan.strategy.independent)
                 self._journal.record("end", None, {"reason": self._ended or "the strategy is done"})
             if not self._finished:
                 for stage in range(1, len(self.plan.funnel)):
@@ -112,14 +102,18 @@ class Engine:
         finally:
             self.executor.close()
 
-    def _loop(self, propose: Callable[[], bool]) -> None:
-        """Until nothing waits, nothing runs, and nothing more is proposed. One commit a turn."""
+    def _loop(self, propose: Callable[[], bool], ahead: bool = True) -> None:
+        """Until nothing waits, nothing runs, and nothing more is proposed. One commit a turn.
+
+        ahead: whether what is proposed does not depend on the results of what was proposed before.
+        """
         while True:
             if self.observer.stop_requested:
                 self._leave()
             more = True
             for _ in range(PROPOSALS_A_TURN):
-                if not self.executor.free or not more:
+                early = (ahead or self._waiting) and not self._advice.foresees
+                if not more or not (self.executor.room if early else self.executor.free):
                     break
                 if self._waiting:
                     self._hand_out(self._waiting.popleft())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .errors import ConfigError, SpaceError
@@ -50,7 +50,7 @@ class Fidelity:
                 raise ConfigError(f"the fidelity's {name} is {getattr(self, name)}; expected a fraction, 0 < x <= 1")
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
     @property
     def reductions(self) -> dict[str, int | float]:

@@ -7,6 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from functools import cached_property
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
 
@@ -211,9 +212,13 @@ class SearchSpace(Plugin, ABC):
 
     def at(self, options: Mapping[str, Any]) -> Self:
         """The space with other options, without constraints; itself where all are its own."""
-        own = Architecture("", self.recorded_settings(), {}).options
-        changes = {name: value for name, value in options.items() if own.get(name) != value}
+        changes = {name: value for name, value in options.items() if self._own_options.get(name) != value}
         return self._with(changes) if changes else self
+
+    @cached_property
+    def _own_options(self) -> Mapping[str, Any]:
+        """As an architecture has them."""
+        return Architecture("", self.recorded_settings(), {}).options
 
     def constrained(self, constraints: Sequence[str], table: LatencyTable | None = None) -> Self:
         """A copy that demands this of its architectures' costs, `parameters<=1e6`; without any where there are none.

@@ -34,6 +34,10 @@ class Strategy(Plugin, ABC):
     """Whether its requests name parents: then the weights of each trial of the search are kept, as long as `parents`
     says."""
 
+    independent: ClassVar[bool] = False
+    """Whether what it asks for does not depend on how its earlier requests came out. Where trials are over in a moment,
+    it is then asked for several at once."""
+
     domain: Domain
     rng: np.random.Generator
     objectives: Sequence[Objective]

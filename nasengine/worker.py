@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -148,7 +149,7 @@ class _Performance:
 
     def __init__(self, worker: Worker, number: int, request: Request, seed: int) -> None:
         self.worker, self.number, self.request = worker, number, request
-        self.of = json.dumps([request_to_dict(request), seed], sort_keys=True)
+        self.seed = seed
         checkpoint = read_checkpoint(worker.storage, number)
         if checkpoint is not None and checkpoint.get("of") != self.of:
             checkpoint = None  # of another run's, or another attempt's, trial of that number
@@ -159,13 +160,18 @@ class _Performance:
         self.metrics: Metrics = self.curve[-1] if self.curve else {}
         self.note: str | None = None
         self.notes: list[str] = list(checkpoint.get("notes", ())) if checkpoint else []
-        self.seed, self.begun = seed, checkpoint["context"] if checkpoint else None
+        self.begun = checkpoint["context"] if checkpoint else None
         parent = request.parent if isinstance(request, Evaluate) else None
         self.inherited = None if parent is None else weights_of(worker.storage, weights_name(parent))
         self.learnt: Mapping[str, torch.Tensor] | None = None
         if isinstance(request, Evaluate) and request.purpose == "search" and worker.evaluator(request).learns:
             self.learnt = worker.learnt(request.stage)
         self._written = time.monotonic()
+
+    @cached_property
+    def of(self) -> str:
+        """What a checkpoint must be of, so that the trial can go on from it."""
+        return json.dumps([request_to_dict(self.request), self.seed], sort_keys=True)
 
     def drive(self) -> Generator[Report, Verdict | None, Verdict]:
         request, worker = self.request, self.worker

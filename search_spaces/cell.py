@@ -173,7 +173,7 @@ class CellSpace(SearchSpace):
         for kind in _kinds(architecture):
             cell = _edges(architecture, kind)
             picks.update(_picks(kind, min(_reordered(cell, order) for order in permutations(range(len(cell))))))
-        return Architecture(architecture.space, architecture.options, picks)
+        return architecture.with_picks(picks)
 
     def graph(self, architecture: Architecture) -> nx.DiGraph:
         """Both cells as one graph of two parts; an edge's label is its operation, and a node adds up what it gets."""

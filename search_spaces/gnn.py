@@ -103,7 +103,7 @@ class GNNSpace(SearchSpace):
         """After one layer alone, the last of all outputs is their maximum, too, and what an LSTM weighs."""
         picks = architecture.picks
         if picks["depth"] == 1 and picks["jumping"] in ("max", "lstm") and "last" in self.jumping:
-            return Architecture(architecture.space, architecture.options, {**picks, "jumping": "last"})
+            return architecture.with_picks({**picks, "jumping": "last"})
         return architecture
 
     def graph(self, architecture: Architecture) -> nx.DiGraph:

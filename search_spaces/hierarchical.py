@@ -157,7 +157,7 @@ class HierarchicalSpace(SearchSpace):
                     name = "none" if not pick else pick[0] if level == LOWEST else f"motif{below.index(pick)}"
                     picks[_decision(level, number, *edge)] = name
             wanted = set(below)
-        return Architecture(architecture.space, architecture.options, picks)
+        return architecture.with_picks(picks)
 
     def graph(self, architecture: Architecture) -> nx.DiGraph:
         """A part for each motif that is used, the cell first; an edge's label is what it picks.

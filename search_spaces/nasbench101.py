@@ -106,7 +106,7 @@ class NASBench101Space(SearchSpace):
         matrix = pruned(matrix_of(architecture, self.vertices))
         operations = tuple(str(architecture.picks[f"vertex{v}"]) for v in range(1, self.vertices - 1))
         best, labels = smallest(matrix, operations)
-        return Architecture(architecture.space, architecture.options, picks_of(best, labels))
+        return architecture.with_picks(picks_of(best, labels))
 
     def graph(self, architecture: Architecture) -> nx.DiGraph:
         """The vertices that count, each with its operation."""

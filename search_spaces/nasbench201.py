@@ -100,7 +100,7 @@ class NASBench201Space(SearchSpace):
         batch normalisation may learn a constant.
         """
         cell = representatives()[_expression(_operations(architecture))]
-        return Architecture(architecture.space, architecture.options, _picks(cell))
+        return architecture.with_picks(_picks(cell))
 
     def graph(self, architecture: Architecture) -> nx.DiGraph:
         """The cell; an edge's label is its operation. `none` is drawn only where a node would hang in the air."""

@@ -67,7 +67,7 @@ class NASBenchMacroSpace(SearchSpace):
             first, *rest = blocks[:layers]
             moved += [first, *sorted(rest, key=lambda block: block == "identity")]
             blocks = blocks[layers:]
-        return Architecture(architecture.space, architecture.options, _picks(moved))
+        return architecture.with_picks(_picks(moved))
 
     def graph(self, architecture: Architecture) -> nx.DiGraph:
         """The layers in a row, a colour for each block."""

@@ -211,7 +211,7 @@ class NASNetSpace(SearchSpace):
                 picks |= _picks(kind, _smallest(cell))
             else:
                 picks |= _picks(kind, [(min(block), max(block)) for block in cell])
-        return Architecture(architecture.space, architecture.options, picks)
+        return architecture.with_picks(picks)
 
     def graph(self, architecture: Architecture) -> nx.DiGraph:
         """Both cells as one graph of two parts; an edge's label is its operation, or both where a block uses one state

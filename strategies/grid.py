@@ -26,7 +26,7 @@ class GridSearch(Strategy):
     not allowed, since the next new one may be an age away.
     """
 
-    several_objectives = True
+    several_objectives = independent = True
 
     def prepare(self) -> None:
         self._seen: set[str] = set()

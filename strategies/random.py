@@ -14,7 +14,7 @@ ENUMERABLE = 100_000
 class RandomSearch(Strategy):
     """Uniform sampling of distinct networks; the search ends when the space is exhausted."""
 
-    several_objectives = True
+    several_objectives = independent = True
 
     def prepare(self) -> None:
         self._seen: set[str] = set()

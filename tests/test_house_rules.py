@@ -20,7 +20,7 @@ ROOMS = ("search_spaces", "strategies", "evaluators")
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 LINES = 350
-LONGER = {"nasengine/testing.py": 590}  # the five contracts, which a plugin's tests import from one place
+LONGER = {"nasengine/testing.py": 520}  # the five contracts, which a plugin's tests import from one place
 NAMELESS = {"base", "common", "helper", "manager", "misc", "util"}
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, NasError, RunFailed, one_line
-from ..plan import Observer, Plan, kind_of
-from ..registry import importable
+from ..errors import NasError, RunFailed, one_line
+from ..plan import Observer, Plan
 from ..trial import Evaluate, Learn, Lost, Outcome, Report, Request, State, Verdict
 from . import Message
 from .cluster import Cluster
-from .remote import Order, Ready, RemoteWorker
+from .pace import Pace
+from .remote import Ready, RemoteWorker, ordered
 
 SECONDS_A_TURN = 1.0
 SECONDS_TO_OBEY = 3.0
@@ -28,12 +28,14 @@ STARTS_BEFORE_GIVING_UP = 10
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """A worker's place. pending: what it was asked last; number: the trial that it works on."""
+    """A worker's place. pending: what it was asked last; numbers: the trials that it has, the one that it works on
+    first; requests: what it is given next, as `submit` was."""
 
     name: str
     actor: Any
     pending: Any
-    number: int | None = None
+    numbers: list[int] = field(default_factory=list)
+    requests: list[tuple[int, Request, int]] = field(default_factory=list)
     ready: bool = False
     node: str = ""
     failures: int = 0
@@ -45,7 +47,8 @@ class Slot:
 
 
 class RayExecutor:
-    """Keeps `workers` actors, each with its share of the cluster, and gives each one request at a time."""
+    """Keeps `workers` actors, each with its share of the cluster. Each works on one request at a time, and is given
+    several where they are over in a moment."""
 
     def __init__(self, plan: Plan, folder: Path, storage: str | None, observer: Observer) -> None:
         """Raises ConfigError where the cluster, or a worker's share of it, is not to be had."""
@@ -53,9 +56,10 @@ class RayExecutor:
         self._cluster = Cluster(plan.config, observer.note)
         self._slots: list[Slot] = []
         self._idle: deque[Slot] = deque()
+        self._pace, self._singly = Pace(), 0
         self._fatal: NasError | None = None
         try:
-            self._order = self._ordered(plan, folder, storage)
+            self._order = ordered(plan, folder, storage, self._cluster.share.gpus)
             self._slots = [Slot(f"w{index}", None, None) for index in range(plan.config.workers)]
             for slot in self._slots:
                 self._hire(slot)
@@ -66,27 +70,51 @@ class RayExecutor:
 
     @property
     def free(self) -> int:
-        return len(self._idle)
+        return sum(not slot.requests for slot in self._idle)
+
+    @property
+    def room(self) -> int:
+        return sum(max(self._at_once - len(slot.requests), 0) for slot in self._idle)
+
+    @property
+    def _at_once(self) -> int:
+        return 1 if self._singly else self._pace.at_once
 
     def submit(self, number: int, request: Request, seed: int) -> str:
-        slot = self._idle.popleft()
-        slot.number, slot.verdict, slot.curve, slot.began = number, None, [], time.monotonic()
-        slot.notes = {}
-        if isinstance(request, Evaluate):
-            what = f" {request.architecture.short}"
-        else:
-            what = f" learning {request.restart}" if isinstance(request, Learn) else " teaching the evaluator"
-        slot.label = f"trial {number}{what}"
-        slot.pending = slot.actor.begin.options(name=slot.label).remote(number, request, seed)
+        slot = min(self._idle, key=lambda idle: len(idle.requests))
+        slot.requests.append((number, request, seed))
         return slot.name
+
+    def _give(self, slot: Slot) -> None:
+        """Sends a worker what it was meant to be given."""
+        number, request, _ = slot.requests[0]
+        if len(slot.requests) > 1:
+            slot.label = f"trials {number} to {slot.requests[-1][0]}"
+        elif isinstance(request, Evaluate):
+            slot.label = f"trial {number} {request.architecture.short}"
+        else:
+            what = f"learning {request.restart}" if isinstance(request, Learn) else "teaching the evaluator"
+            slot.label = f"trial {number} {what}"
+        slot.pending = slot.actor.begin.options(name=slot.label).remote(slot.requests)
+        slot.numbers, slot.requests = [number for number, _, _ in slot.requests], []
+        self._singly = max(self._singly - len(slot.numbers), 0)
+        self._idle.remove(slot)
+        self._begins(slot)
+
+    @staticmethod
+    def _begins(slot: Slot) -> None:
+        """The worker is at another trial."""
+        slot.verdict, slot.curve, slot.notes, slot.began = None, [], {}, time.monotonic()
 
     def wait(self) -> list[Message]:
         import ray
 
         if self._fatal is not None:  # what came with it has been handed over
             raise self._fatal
+        for slot in [slot for slot in self._idle if slot.requests]:
+            self._give(slot)
         for slot in self._slots:
-            if slot.number is not None and slot.pending is None:
+            if slot.numbers and slot.pending is None:
                 slot.pending = slot.actor.go_on.options(name=slot.label).remote(slot.verdict)
                 slot.verdict = None
         pending = {slot.pending: slot for slot in self._slots if slot.pending is not None}
@@ -106,7 +134,7 @@ class RayExecutor:
 
     def stop(self, number: int, verdict: Verdict) -> None:
         for slot in self._slots:
-            if slot.number == number:
+            if number in slot.numbers:
                 slot.verdict = verdict
 
     def close(self) -> None:
@@ -117,41 +145,6 @@ class RayExecutor:
                 ray.kill(slot.actor)
         self._slots = []
         self._cluster.close()
-
-    def _ordered(self, plan: Plan, folder: Path, storage: str | None) -> Order:
-        """Names where there are names; the task, for its data's sake, and what has no name as objects."""
-        import ray
-
-        config = plan.config
-        wanted = {role: plugin for role, plugin in plan.roles.items() if kind_of(role) != "stopper"}
-        named = {role: plugin for role, plugin in wanted.items() if importable(plugin)}
-        parts = {role: (plugin.known_as, plugin.settings) for role, plugin in named.items()}
-        objects = {}
-        for role, plugin in wanted.items():
-            if kind_of(role) == "task" or role not in named:
-                try:
-                    objects[role] = ray.put(plugin)
-                except (TypeError, ValueError, AttributeError) as error:
-                    raise ConfigError(
-                        f"the {role} {plugin.known_as!r} cannot be sent to another process ({one_line(error)}); use "
-                        f"one worker, or define it in a module"
-                    ) from None
-        return Order(
-            folder=folder,
-            parts=parts,
-            objects=objects,
-            storage=storage,
-            path=(os.getcwd(),),
-            device=config.device if config.device == "cpu" or not self._cluster.share.gpus else "cuda",
-            threads=config.threads or 1,
-            gpus=self._cluster.share.gpus,
-            seconds=config.time_per_trial,
-            memory=config.memory_per_trial,
-            constraints=config.constraints,
-            latency_table=plan.space.latency_table,
-            stages=len(plan.funnel),
-            measures=plan.measures,
-        )
 
     def _hire(self, slot: Slot) -> None:
         """A new process for the slot; it is ready when it has loaded everything."""
@@ -167,7 +160,7 @@ class RayExecutor:
         )
         slot.actor = made.remote(slot.name, self._order)
         slot.pending = slot.actor.prepare.options(name="prepare").remote()
-        slot.number, slot.ready = None, False
+        slot.numbers, slot.ready = [], False
 
     def _collect(self, slot: Slot) -> list[Message]:
         """What a worker answered; a dead one is replaced. Raises what is the run's fault, not a trial's."""
@@ -185,18 +178,24 @@ class RayExecutor:
         if isinstance(answer, Ready):
             slot.ready, slot.node, slot.failures = True, answer.node, 0
             self._idle.append(slot)
-        elif isinstance(answer, Report):
-            slot.curve.append(answer.metrics)
-            if answer.note is not None:
-                slot.notes[answer.note] = None
-            return [answer]
-        elif isinstance(answer, Outcome):
-            slot.number = None
-            self._idle.append(slot)
-            if answer.state == "out_of_memory" and self._shared_memory:
-                return [Lost(answer.number, "out_of_memory", answer.error or "out of memory")]
-            return [answer]
-        return []
+            return []
+        return [self._taken(slot, message) for message in answer]
+
+    def _taken(self, slot: Slot, message: Message) -> Message:
+        """What the loop is told of a message of the worker's."""
+        if isinstance(message, Report):
+            slot.curve.append(message.metrics)
+            if message.note is not None:
+                slot.notes[message.note] = None
+        elif isinstance(message, Outcome):
+            self._pace.ended(message.seconds)
+            slot.numbers.remove(message.number)
+            self._begins(slot)
+            if not slot.numbers:
+                self._idle.append(slot)
+            if message.state == "out_of_memory" and self._shared_memory:
+                return Lost(message.number, "out_of_memory", message.error or "out of memory")
+        return message
 
     @property
     def _shared_memory(self) -> bool:
@@ -207,7 +206,7 @@ class RayExecutor:
     def _replace(self, slot: Slot, error: Exception) -> list[Message]:
         import ray
 
-        number, node = slot.number, slot.node
+        numbers, node = slot.numbers, slot.node
         text, state = _cause(error)
         if not slot.ready:
             slot.failures += 1
@@ -215,11 +214,16 @@ class RayExecutor:
                 raise RunFailed(f"a worker could not be started {slot.failures} times, the last time: {text}")
         ray.kill(slot.actor)
         self._hire(slot)
-        if number is None:
-            return []
-        if node not in {known["NodeID"] for known in _nodes() if known["Alive"]}:
-            return [Lost(number, "failed", "the machine of its worker left the cluster", blamed=False)]
-        return [Lost(number, state, text)]
+        if numbers and node not in {known["NodeID"] for known in _nodes() if known["Alive"]}:
+            return self._lost(numbers, "failed", "the machine of its worker left the cluster", blamed=False)
+        return self._lost(numbers, state, text)
+
+    def _lost(self, numbers: list[int], state: State, text: str, blamed: bool = True) -> list[Message]:
+        """The trials of a worker that is gone. Where there were several, nobody knows which of them was to blame: they
+        run again one by one, before all others."""
+        alone = len(numbers) == 1
+        self._singly += 0 if alone else len(numbers)
+        return [Lost(number, state, text, blamed=blamed and alone) for number in numbers]
 
     def _overdue(self) -> list[Message]:
         """Kills the workers whose trial goes on past its limit of time, and says once if workers find no place."""
@@ -234,14 +238,17 @@ class RayExecutor:
         limit = self._config.time_per_trial
         messages: list[Message] = []
         for slot in self._slots if limit is not None else []:
-            if slot.number is not None and now - slot.began > (limit or 0) + SECONDS_TO_OBEY:
-                curve, number = tuple(slot.curve), slot.number
+            if slot.numbers and now - slot.began > (limit or 0) + SECONDS_TO_OBEY:
+                curve, numbers = tuple(slot.curve), slot.numbers
                 error = f"it took longer than the {limit:g} s that a trial may, and had to be killed"
-                ended = Outcome(
-                    number, "timed_out", curve[-1] if curve else {}, curve, now - slot.began, slot.name, error,
-                    notes=tuple(slot.notes),
-                )  # fmt: skip
-                messages.append(ended)
+                if len(numbers) > 1:
+                    messages += self._lost(numbers, "timed_out", error)
+                else:
+                    ended = Outcome(
+                        numbers[0], "timed_out", curve[-1] if curve else {}, curve, now - slot.began, slot.name, error,
+                        notes=tuple(slot.notes),
+                    )  # fmt: skip
+                    messages.append(ended)
                 ray.kill(slot.actor)
                 self._hire(slot)
         return messages

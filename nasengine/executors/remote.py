@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import NasError, RunError
+from ..errors import ConfigError, NasError, RunError, one_line
 from ..latency import LatencyTable
+from ..plan import Plan, kind_of
+from ..registry import importable, load, make
 from ..trial import Request, Verdict
 from . import Message
 from .local import LocalExecutor
@@ -43,6 +45,43 @@ class Order:
     measures: tuple[str, ...]
 
 
+def ordered(plan: Plan, folder: Path, storage: str | None, gpus: float) -> Order:
+    """Names where there are names; the task, for its data's sake, and what has no name as objects. gpus: a worker's
+    share. Raises ConfigError where something can be sent in neither way."""
+    import ray
+
+    config = plan.config
+    wanted = {role: plugin for role, plugin in plan.roles.items() if kind_of(role) != "stopper"}
+    named = {role: plugin for role, plugin in wanted.items() if importable(plugin)}
+    parts = {role: (plugin.known_as, plugin.settings) for role, plugin in named.items()}
+    objects = {}
+    for role, plugin in wanted.items():
+        if kind_of(role) == "task" or role not in named:
+            try:
+                objects[role] = ray.put(plugin)
+            except (TypeError, ValueError, AttributeError) as error:
+                raise ConfigError(
+                    f"the {role} {plugin.known_as!r} cannot be sent to another process ({one_line(error)}); use "
+                    f"one worker, or define it in a module"
+                ) from None
+    return Order(
+        folder=folder,
+        parts=parts,
+        objects=objects,
+        storage=storage,
+        path=(os.getcwd(),),
+        device=config.device if config.device == "cpu" or not gpus else "cuda",
+        threads=config.threads or 1,
+        gpus=gpus,
+        seconds=config.time_per_trial,
+        memory=config.memory_per_trial,
+        constraints=config.constraints,
+        latency_table=plan.space.latency_table,
+        stages=len(plan.funnel),
+        measures=plan.measures,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Ready:
     """A worker says that it is ready, and where."""
@@ -68,19 +107,21 @@ class RemoteWorker:
 
         return Ready(os.getpid(), socket.gethostname(), ray.get_runtime_context().get_node_id())
 
-    def begin(self, number: int, request: Request, seed: int) -> Message | NasError:
-        """Starts a request; what comes of its first epoch."""
-        self._number = number
-        self._executor.submit(number, request, seed)
+    def begin(self, requests: Sequence[tuple[int, Request, int]]) -> list[Message] | NasError:
+        """Starts with requests, as `Executor.submit` is given them; what comes of them in a moment, or in an epoch."""
+        for number, request, seed in requests:
+            self._executor.submit(number, request, seed)
         return self._step()
 
-    def go_on(self, verdict: Verdict | None) -> Message | NasError:
-        """What comes of the next epoch, or of the verdict."""
-        if verdict is not None:
-            self._executor.stop(self._number, verdict)
+    def go_on(self, verdict: Verdict | None) -> list[Message] | NasError:
+        """What comes of the next epoch, or of the verdict; of the requests that wait here, too."""
+        if verdict == "interrupted":
+            self._executor.stop_all(verdict)
+        elif verdict is not None:
+            self._executor.stop(self._executor.number, verdict)
         return self._step()
 
-    def _step(self) -> Message | NasError:
+    def _step(self) -> list[Message] | NasError:
         try:
             messages = self._executor.wait()
             while not messages:
@@ -88,15 +129,13 @@ class RemoteWorker:
         except NasError as error:
             return error
         self._measure()
-        return messages[0]
+        return messages
 
     def _made(self) -> LocalExecutor:
         import ray
         import torch
 
         from ..device import pick_device
-        from ..plan import kind_of
-        from ..registry import load, make
         from ..storage import storage_at
         from ..worker import Worker
 
@@ -135,4 +174,6 @@ class RemoteWorker:
 
         from .metrics import gpu_memory
 
-        gpu_memory(self._order.folder.name, self._name, self._number, torch.cuda.max_memory_allocated(self._device))
+        gpu_memory(
+            self._order.folder.name, self._name, self._executor.number, torch.cuda.max_memory_allocated(self._device)
+        )

@@ -155,10 +155,12 @@ def without_identities(architecture: Architecture) -> Architecture:
         picks = {**moved, f"stage{stage}.depth": len(kept)}
     if picks is architecture.picks:
         return architecture
-    ordered = sorted(picks, key=lambda name: list(architecture.picks).index(name) if name in architecture.picks else -1)
-    return Architecture(architecture.space, architecture.options, {name: picks[name] for name in ordered})  # type: ignore[misc]
+    places = {name: place for place, name in enumerate(architecture.picks)}
+    ordered = sorted(picks, key=lambda name: places.get(name, -1))
+    return architecture.with_picks({name: picks[name] for name in ordered})  # type: ignore[misc]
 
 
 def _does_nothing(layer: Picked, before: Picked) -> bool:
-    same = layer.of("width") == before.of("width") and layer.of("stride") in ("", "1")
-    return same and layer.of("operation") == "identity"
+    if layer.of("operation") != "identity":  # as nearly all are
+        return False
+    return layer.of("width") == before.of("width") and layer.of("stride") in ("", "1")
