@@ -71,7 +71,10 @@ class Decision:
     def allows(self, pick: object) -> bool:
         if self.kind != "some":
             # bool is an int in Python, and 1 == 1.0: a pick is of the very type of its option
-            return any(pick == option and type(pick) is type(option) for option in self.options)
+            for option in self.options:  # noqa: SIM110 (asked of every pick of every architecture; a generator is slow)
+                if pick == option and type(pick) is type(option):
+                    return True
+            return False
         if not isinstance(pick, tuple) or not all(name in self.options for name in pick):
             return False
         return len(pick) == len(set(pick)) == self.k and self.ordered(self.indices(pick)) == pick

@@ -28,12 +28,13 @@ Problem: TypeAlias = dict[str, "frozenset[Path]"]
 class Branch:
     """A decision that is open, and what each of its picks leaves. `arms` is empty where no pick matters to others."""
 
-    __slots__ = ("arms", "bounds", "count", "decision", "picks")
+    __slots__ = ("arms", "bounds", "count", "decision", "first", "picks")
 
     def __init__(self, decision: Decision, arms: dict[Pick, Product]) -> None:
         self.decision = decision
         self.arms = arms
         self.picks = list(arms)
+        self.first = next(decision.picks())
         self.bounds = list(accumulate(product.count for product in arms.values()))
         self.count: int = self.bounds[-1] if arms else decision.count
 
@@ -47,7 +48,7 @@ class Branch:
         """`pick` where there is one, else a sampled one, else (without a generator) the first."""
         if pick is not None and self.decision.allows(pick):
             return pick
-        return self.sample(rng) if rng is not None else next(self.decision.picks())
+        return self.sample(rng) if rng is not None else self.first
 
 
 class Product:

@@ -279,7 +279,7 @@ class Domain:
                 allowed = kept + ", ".join(map(str, decision.options))
                 raise ArchitectureError(f"{pick!r} is no pick for the decision {name!r}; allowed: {allowed}")
         picks = architecture.picks
-        expected = self._diagram.walk(lambda branch: branch.prefer(picks.get(branch.decision.name)))
+        expected = self._diagram.walk(lambda branch: picks.get(branch.decision.name, branch.first))
         if missing := [name for name in expected if name not in architecture.picks]:
             raise ArchitectureError(f"the architecture lacks a pick for the decision {missing[0]!r}")
         if extra := [name for name in architecture.picks if name not in expected]:

@@ -143,6 +143,8 @@ def graph(architecture: Architecture) -> nx.DiGraph:
 def without_identities(architecture: Architecture) -> Architecture:
     """The layers that follow an identity which changes nothing move up by one, and the stage is one less deep."""
     picks: Mapping[str, object] = architecture.picks
+    if len(architecture.options["operations"]) > 1 and not _any_idle(architecture.picks):
+        return architecture
     for stage, (_, layers) in enumerate(stages(architecture)):
         kept = [layer for i, layer in enumerate(layers) if i == 0 or not _does_nothing(layer, layers[i - 1])]
         if len(kept) == len(layers):
@@ -158,6 +160,19 @@ def without_identities(architecture: Architecture) -> Architecture:
     places = {name: place for place, name in enumerate(architecture.picks)}
     ordered = sorted(picks, key=lambda name: places.get(name, -1))
     return architecture.with_picks({name: picks[name] for name in ordered})  # type: ignore[misc]
+
+
+def _any_idle(picks: Mapping[str, object]) -> bool:
+    """Whether `_does_nothing` may say so of a layer, where operations are picked: a glance, for every draw is asked."""
+    for name, pick in picks.items():
+        if pick == "identity" and name.endswith(".operation"):
+            layer = name.removesuffix(".operation")
+            stage, _, index = layer.rpartition("layer")
+            before = f"{stage}layer{int(index) - 1}"
+            same = picks.get(f"{layer}.width") == picks.get(f"{before}.width")  # none is picked where there is but one
+            if int(index) and same and picks.get(f"{layer}.stride", "1") in ("1", 1):
+                return True
+    return False
 
 
 def _does_nothing(layer: Picked, before: Picked) -> bool:
