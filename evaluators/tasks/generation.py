@@ -60,7 +60,7 @@ class Generation(Task):
     family = "GAN"
     recipe = Recipe(
         epochs=30, batch_size=64, learning_rate=2e-4, weight_decay=0.0, gradient_clip=0.0, schedule="constant",
-        optimizer="adam", ema=0.99, search_epochs=40, patience=10,
+        optimizer="adam", momentum=0.5, ema=0.99, search_epochs=40, patience=10,
     )  # fmt: skip
     objectives = ("frechet:min",)
     classes = 1
