@@ -159,6 +159,11 @@ class GANSpace(SearchSpace):
                 f"the task {task.known_as!r} has examples of the shape {shape}; the space {self.known_as!r} is for "
                 f"images of at least {SMALLEST}×{SMALLEST} pixels, and for points"
             )
+        if "mad_gan" in self.games and getattr(task, "latents", 2) < 2:
+            raise SpaceError(
+                f"MAD-GAN needs two latents or more, and the task {task.known_as!r} has latents = 1: the first says "
+                f"which generator makes an example"
+            )
 
     def build(self, choose: Chooser, task: Task) -> nn.Module:
         return GANNetwork(self, choose, task).build()

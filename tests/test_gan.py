@@ -161,9 +161,9 @@ def test_each_players_gradient_of_the_joint_loss_is_that_of_its_own_loss(game: d
 
     players = Players(other)
     torch.manual_seed(0)
-    made = players.generator(latents)
+    made, _ = players.make(latents, None)
     judged = players.discriminator(made, None)
-    of_critic = players.discriminator_loss(players.discriminator(real, None), judged, latents)
+    of_critic = players.discriminator_loss(players.discriminator(real, None), judged)
     of_painter = players.generator_loss(judged)
     of_critic = of_critic + players.penalty(real, made, None)
     critics, painters = list(players.discriminator.parameters()), list(players.generator.parameters())
@@ -189,7 +189,7 @@ def test_the_gates_of_each_player_learn_from_its_own_loss(data: Any) -> None:
     def losses() -> tuple[Tensor, Tensor]:
         made = net(latents)
         judged = players.discriminator(made, None)
-        critic = players.discriminator_loss(players.discriminator(real, None), judged, latents)
+        critic = players.discriminator_loss(players.discriminator(real, None), judged)
         return critic, players.generator_loss(judged)
 
     checked = 0
@@ -257,24 +257,44 @@ def test_a_generator_hears_at_least_one_discriminator_and_on_average_as_many_as_
     assert (gradient > 0).all()
 
 
-def test_the_discriminator_of_mad_gan_names_the_generator_and_each_makes_its_share() -> None:
+def test_the_first_latent_says_which_generator_of_mad_gan_and_each_makes_its_share() -> None:
     task = Generation(data="ring")
-    model: Any = sampled(task, games=("mad_gan",), generators=(4,))
+    model: Any = sampled(task, games=("mad_gan",), generators=(4,)).eval()
     latents = torch.randn(4000, task.latents, generator=torch.Generator().manual_seed(0))
     origins = model.generator.origins(latents)
     assert (torch.bincount(origins) > 900).all()
-    model.eval()
     with torch.no_grad():
+        made = model(latents)
         for index, member in enumerate(model.generator.members):
-            assert torch.allclose(model(latents)[origins == index], member(latents)[origins == index])
-    players, made = Players(model), torch.zeros(2, 5)
-    made[0, 1], made[1, 3] = 50.0, 50.0  # sure of the second generator, and of the fourth
-    latents = torch.tensor([[-0.1], [2.0]]).expand(2, task.latents)
-    real = torch.zeros(2, 5)
-    real[:, 4] = 50.0
-    assert float(players.discriminator_loss(real, made, latents)) == pytest.approx(0, abs=1e-6)
-    assert float(players.generator_loss(real)) == pytest.approx(0, abs=1e-6)
-    assert float(players.generator_loss(made)) == pytest.approx(50, abs=1e-3)
+            assert torch.allclose(made[origins == index], member(latents[origins == index, 1:]))
+            # of all latents but the first each generator has all values, so that it learns to make what it is asked for
+            assert latents[origins == index, 1:].mean(0).abs().max() < 0.15
+            assert (latents[origins == index, 1:].std(0) - 1).abs().max() < 0.15
+
+
+def test_each_generator_of_mad_gan_learns_from_a_whole_batch_and_is_named_by_the_discriminator() -> None:
+    task: Any = Generation(conditional=True)
+    model: Any = sampled(task, games=("mad_gan",), generators=(3,))
+    _, latents = batch_of(task, 5)
+    labels = task.told(latents)
+    made, labels_of_made = Players(model).make(latents, labels)
+    assert made.shape == (15, 1, 8, 8)
+    assert torch.equal(labels_of_made, torch.cat([labels] * 3))
+    for index, member in enumerate(model.generator.members):
+        assert torch.allclose(made[5 * index : 5 * index + 5], member(latents[:, 1:]), atol=1e-5)
+
+    players, named, real = Players(model), torch.zeros(6, 4), torch.zeros(2, 4)
+    named[torch.arange(6), torch.tensor([0, 0, 1, 1, 2, 2])] = 50.0  # the discriminator is sure of every generator
+    real[:, 3] = 50.0
+    assert float(players.discriminator_loss(real, named)) == pytest.approx(0, abs=1e-6)
+    assert float(players.discriminator_loss(real, named.roll(2, 0))) == pytest.approx(50, abs=1e-3)
+    assert float(players.generator_loss(real.repeat(3, 1))) == pytest.approx(0, abs=1e-6)
+    assert float(players.generator_loss(named)) == pytest.approx(3 * 50, abs=1e-3)  # the sum over the generators
+
+
+def test_several_generators_need_a_latent_more_than_the_one_that_tells_them_apart() -> None:
+    with pytest.raises(SpaceError, match=r"MAD-GAN needs two latents or more, and the task .* has latents = 1"):
+        space(games=("two_player", "mad_gan")).check(Generation(data="ring", latents=1))
 
 
 def test_a_spectrally_normalised_weight_has_the_largest_singular_value_one() -> None:

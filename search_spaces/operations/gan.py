@@ -55,10 +55,11 @@ class Adversaries(nn.Module):
 
 
 class Generators(nn.Module):
-    """Several generators; which of them an example is of is read off its first latent, a standard normal number.
+    """Several generators; the first latent, a standard normal number, says which of them makes an example.
 
-    Ghosh, Kulharia, Namboodiri, Torr, Dokania 2018, "Multi-Agent Diverse Generative Adversarial Networks", CVPR; here
-    they share no weights.
+    No generator is given that latent: of what it is made for it would see a part of all values only. Ghosh, Kulharia,
+    Namboodiri, Torr, Dokania 2018, "Multi-Agent Diverse Generative Adversarial Networks", CVPR; here they share no
+    weights.
     """
 
     bounds: Tensor
@@ -74,11 +75,14 @@ class Generators(nn.Module):
         """The number of each example's generator, shape (N,)."""
         return (latents[:, :1] > self.bounds).sum(1)
 
+    def each(self, latents: Tensor) -> Tensor:
+        """What every generator makes of all the latents, one generator after the other: (generators × N, …)."""
+        return torch.cat([member(latents[:, 1:]) for member in self.members])
+
     def forward(self, latents: Tensor) -> Tensor:
         origins = self.origins(latents)
         total: Tensor | None = None
-        for index, member in enumerate(self.members):
-            made = member(latents)
+        for index, made in enumerate(self.each(latents).chunk(len(self.members))):
             mine = (origins == index).to(made.dtype).reshape([-1, *[1] * (made.dim() - 1)])
             total = made * mine if total is None else total + made * mine
         return total  # type: ignore[return-value]

@@ -54,6 +54,7 @@ class GANNetwork:
     def build(self) -> Adversaries:
         game = picked(self.one("game", {kind: partial(self._kind, kind) for kind in self.space.games}))
         conditioning = self.value("conditioning", self.space.conditionings) if self.labels else "none"
+        self.latents -= game.generators > 1  # the first of them says which generator it is
         generators = [self.generator() for _ in range(game.generators)]
         scores = game.generators + 1 if game.generators > 1 else 1
         discriminators = [self.discriminator(scores, conditioning) for _ in range(game.discriminators)]
