@@ -11,7 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from nasengine.registry import make
 CPU = torch.device("cpu")
 QUALITY = ("frechet", "precision", "recall", "inception", "modes")
 """Of digits."""
+WIDE = 272
+"""Units of each layer of a generator that has as many weights as four of 128 units."""
 SPREAD = ("frechet", "precision", "recall", "near", "modes")
 """Of points."""
 
@@ -37,6 +39,7 @@ def main() -> None:
     options.add_argument("--short", type=int, default=3, help="epochs of a candidate's trainings (default: 3)")
     options.add_argument("--trials", type=int, default=20, help="candidates of the search (default: 20)")
     options.add_argument("--ring-epochs", type=int, default=12, help="of 112 steps, on the ring (default: 12)")
+    options.add_argument("--deviation", type=float, help="of the ring's Gaussians (default: the task's, 0.01)")
     options.add_argument("--seeds", type=int, default=3, help="trainings each, on the digits (default: 3)")
     options.add_argument("--ring-seeds", type=int, default=10, help="trainings each, on the ring (default: 10)")
     given = options.parse_args()
@@ -61,39 +64,51 @@ def main() -> None:
         rows.append(trained("found, digits", found, digits, given.epochs, given.seeds, QUALITY))
         print(f"The search took {seconds:.0f} s. {among}", file=sys.stderr)
     if rows:
-        print_table(["network", *QUALITY, "s a training"], rows, given.markdown)
+        print_table(["network", "generators' weights", *QUALITY, "s a training"], rows, given.markdown)
     if "search" in given.parts:
         print(among)
         space: Any = make("space", "gan", dict(found.options))
         print(space.describe(found))
     if "ring" in given.parts:
-        ring: Any = make("task", "generation", {"data": "ring", **({"steps": 1} if given.quick else {})})
-        rows = []
-        for name, changes in (
-            ("one generator, ring", {}),
-            ("MAD-GAN of four, ring", {"games": ["mad_gan"], "generators": [4]}),
-        ):
-            one = nasengine.reference("mlp_gan")
-            played = Architecture(one.space, {**one.options, **changes}, one.picks)
-            rows.append(trained(name, played, ring, given.ring_epochs, given.ring_seeds, SPREAD))
-        print_table(["network", *SPREAD, "s a training"], rows, given.markdown)
+        asked = {"deviation": given.deviation} if given.deviation else {}
+        ring: Any = make("task", "generation", {"data": "ring", **asked, **({"steps": 1} if given.quick else {})})
+        rows = [
+            trained(name, network, ring, given.ring_epochs, given.ring_seeds, SPREAD, **changes)
+            for name, network, changes in on_the_ring()
+        ]
+        print_table(["network", "generators' weights", *SPREAD, "s a training"], rows, given.markdown)
+
+
+def on_the_ring() -> Iterator[tuple[str, Architecture, dict[str, Any]]]:
+    """Four generators, and what one has to be held against: as it is, of as many weights as the four have together, and
+    of as many examples in each step as the four make together. Discriminators are the same."""
+    one = nasengine.reference("mlp_gan")
+    wide = Architecture(one.space, {**one.options, "units": [128, WIDE]}, {**one.picks, "generator.units": WIDE})
+    four = Architecture(one.space, {**one.options, "games": ["mad_gan"], "generators": [4]}, one.picks)
+    yield "one generator", one, {}
+    yield "one, as large as four", wide, {}
+    yield "one, batches of 512", one, {"batch_size": 512}
+    yield "MAD-GAN of four", four, {}
 
 
 def trained(
-    name: str, architecture: Architecture, task: Any, epochs: int, seeds: int, columns: Sequence[str]
+    name: str, architecture: Architecture, task: Any, epochs: int, seeds: int, columns: Sequence[str], **changes: Any
 ) -> list[str]:
-    """A row: what trainings from several seeds come to on the test data, each at its best validation epoch."""
+    """A row: what trainings from several seeds come to on the test data, each at its best validation epoch. changes: of
+    the recipe."""
     space: Any = make("space", architecture.space, dict(architecture.options))
     found, began = [], time.perf_counter()
     for seed in range(seeds):
         print(f"{name}: training {seed + 1} of {seeds}", file=sys.stderr)
         context = Context(space, task, CPU, seed)
-        judged = Train(epochs=epochs, patience=0).evaluate(architecture, Fidelity(), context)
+        judged = Train(epochs=epochs, patience=0, **changes).evaluate(architecture, Fidelity(), context)
         for _ in judged:
             pass
-        found.append(task.metrics(context.saved, "test"))
+        model: Any = context.saved
+        found.append(task.metrics(model, "test"))
     seconds = (time.perf_counter() - began) / seeds
-    row = [name, *(spread([one[column] for one in found]) for column in columns), number(seconds)]
+    weights = sum(weight.numel() for weight in model.generator.parameters())
+    row = [name, f"{weights:,}", *(spread([one[column] for one in found]) for column in columns), number(seconds)]
     print(" | ".join(row), file=sys.stderr)
     return row
 
