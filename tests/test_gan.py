@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from nasengine.evaluators.tasks.adversarial import LOSSES, Players
 from nasengine.evaluators.tasks.features import feature_network
 from nasengine.evaluators.tasks.generation import Generation
 from nasengine.search_spaces.gan import GANSpace
+from nasengine.search_spaces.operations.gan import ConditionalBatchNorm, Told
 from nasengine.testing import SpaceContract, TaskContract
 
 CPU = torch.device("cpu")
@@ -89,6 +91,24 @@ class TestConditionalMADGAN(SpaceContract):
 
     def task(self) -> Task:
         return Generation(conditional=True)
+
+
+class TestConditionalBatchNorms(SpaceContract):
+    """Of images, beside plain ones and other kinds of normalisation, in a supernet as well."""
+
+    def make(self) -> SearchSpace:
+        return space(batch_norms=("plain", "conditional"), layers=1)
+
+    def task(self) -> Task:
+        return Generation(conditional=True)
+
+
+class TestConditionalBatchNormsOfPoints(SpaceContract):
+    def make(self) -> SearchSpace:
+        return space(batch_norms=("conditional",), generator_norms=("batch",))
+
+    def task(self) -> Task:
+        return Generation(data="ring", conditional=True)
 
 
 class TestOpenGame(SpaceContract):
@@ -396,6 +416,58 @@ def test_a_conditional_discriminator_looks_at_the_label(conditioning: str) -> No
         others = torch.cat([latents[:, : task.latents], labels.roll(1, 1)], 1)
         assert (model(latents) - model(others)).abs().max() > 1e-4
     assert (right - wrong).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("data", ["digits", "ring"])
+def test_a_conditional_batch_normalisation_has_a_scale_and_a_shift_for_each_class(data: Any) -> None:
+    task: Any = Generation(data=data, conditional=True)
+    made = space(batch_norms=("conditional",), generator_norms=("batch",))
+    architecture = made.domain(task).sample(np.random.default_rng(0))
+    assert "conditional batch norm" in made.describe(architecture)
+    model: Any = made.model(architecture, task)
+    norms = [module for module in model.generator.modules() if isinstance(module, ConditionalBatchNorm)]
+    assert norms
+    assert not any(isinstance(module, ConditionalBatchNorm) for module in model.discriminator.modules())
+    channels, labels = norms[0].scale.weight.shape[0], nn.functional.one_hot(torch.tensor([2, 5, 2]), task.labels)
+    shape = (3, channels) if data == "ring" else (3, channels, 2, 2)
+    x = torch.randn(shape)
+    with torch.no_grad():
+        nn.init.normal_(norms[0].scale.weight)
+        nn.init.normal_(norms[0].shift.weight)
+        wanted = nn.functional.batch_norm(x, None, None, training=True)
+        for index, label in enumerate((2, 5, 2)):
+            of_class = [
+                part.weight[:, label].reshape(-1, *[1] * (len(shape) - 2)) for part in (norms[0].scale, norms[0].shift)
+            ]
+            wanted[index] = wanted[index] * of_class[0] + of_class[1]
+        found = Told(OrderedDict(given=Given(x), norm=norms[0]), task.labels)(labels.float())
+    assert torch.allclose(found, wanted, atol=1e-5)
+    with pytest.raises(SpaceError, match="where no generator is told labels"):
+        norms[0](x)
+
+
+class Given(nn.Module):
+    """The same, whatever it is called with."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.value
+
+
+def test_conditional_batch_normalisation_is_chosen_where_the_norm_is_batch_and_the_task_has_labels() -> None:
+    made = space(batch_norms=("plain", "conditional"))
+    assert "generator.batch_norm" not in made.domain(Generation()).decisions
+    domain, rng, seen = made.domain(Generation(conditional=True)), np.random.default_rng(0), set()
+    for _ in range(30):
+        picks = domain.sample(rng).picks
+        assert ("generator.batch_norm" in picks) == (picks["generator.norm"] == "batch")
+        seen.add(picks.get("generator.batch_norm"))
+    assert seen == {"plain", "conditional", None}
+    with pytest.raises(SpaceError, match="has no labels; take one that has, such as generation:conditional=true"):
+        space(batch_norms=("conditional",)).check(Generation())
 
 
 def test_the_graph_shows_both_players() -> None:
