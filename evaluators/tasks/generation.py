@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -104,11 +102,10 @@ class Generation(Task):
 
     @cached_property
     def splits(self) -> ImageSplits:
-        rng = np.random.default_rng(self.split_seed)
         if self.path is not None:
-            dataset = formats.read(Path(os.path.expanduser(self.path)), self.size)
-            return dataset.split(0.2, 0.2, rng)
+            return formats.splits(self.path, self.size, self.split_seed)
         if self.points:
+            rng = np.random.default_rng(self.split_seed)
             return gaussians(self.data, self.deviation, 2_000, 1_000, 1_000, rng)
         return Digits(split_seed=self.split_seed).read()
 
