@@ -339,6 +339,15 @@ def test_adversarial_networks_have_distances_and_modes() -> None:
 
 
 @pytest.mark.slow
+def test_what_the_modes_of_a_ring_depend_on_is_measured_in_plain_torch() -> None:
+    output = printed("plain_gan", "--markdown", "--only", "0", "4", "--deviations", "0.05")
+    assert says_how_it_was_measured(output)
+    rows = markdown_table(output)
+    assert [row["setting"] for row in rows] == ["one generator", "four, a batch shared and latents cut"]
+    assert all(0 <= value <= 8 for row in rows for value in numbers(row["modes, 0.05"])[:1])
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(
     not find_spec("torch_geometric") or not CORA.is_dir(), reason=f"needs PyTorch Geometric, and {CORA}"
 )

@@ -35,6 +35,7 @@ from nasengine.evaluators.tasks.features import feature_network
 from nasengine.evaluators.tasks.generation import Generation
 from nasengine.search_spaces.gan import GANSpace
 from nasengine.search_spaces.operations.gan import ConditionalBatchNorm, Told
+from nasengine.standalone import standalone_source
 from nasengine.testing import SpaceContract, TaskContract
 
 CPU = torch.device("cpu")
@@ -546,6 +547,8 @@ def test_what_a_gan_cannot_be_trained_with_is_refused() -> None:
     [
         ({"data": "moons"}, "expected digits, ring or grid"),
         ({"latents": 0}, "latents = 0; expected 1 or more"),
+        ({"data": "ring", "deviation": 0.0}, "deviation = 0.0; expected a positive number"),
+        ({"deviation": 0.1}, "deviation = 0.1; expected a positive number, and only with data=ring or data=grid"),
         ({"samples": 3}, "samples = 3; expected 10 or more"),
     ],
 )
@@ -568,6 +571,41 @@ def test_wrong_options_of_the_task_are_refused(options: dict[str, Any], said: st
 def test_wrong_options_of_the_space_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         GANSpace(**options)
+
+
+def test_points_are_as_far_from_their_gaussian_as_asked() -> None:
+    for data, usual in (("ring", 0.01), ("grid", 0.0125)):
+        for deviation in (None, 0.05):
+            task = Generation(data=data, deviation=deviation)
+            points, numbers = task.splits.train.pixels, task.splits.train.labels
+            means = np.stack([points[numbers == number].mean(0) for number in range(numbers.max() + 1)])
+            assert (points - means[numbers]).std() == pytest.approx(deviation or usual, rel=0.05)
+            near = task.judged(torch.from_numpy(task.splits.test.pixels), "test")["near"]
+            assert near == pytest.approx(1 - np.exp(-4.5), abs=0.015)
+
+
+def test_most_networks_of_the_space_are_small() -> None:
+    for shape in ((1, 8, 8), (3, 32, 32), (2,)):
+        task, made = nasengine.Shapes(shape, 1), GANSpace()
+        domain, rng = made.domain(task), np.random.default_rng(0)
+        with torch.device("meta"):
+            models = [made.model(domain.sample(rng), task) for _ in range(25)]
+        assert np.mean([sum(weight.numel() for weight in model.parameters()) <= 200_000 for model in models]) > 0.5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_norms": ("conditional",), "generator_norms": ("batch",)},
+        {"generator_norms": ("none",)},
+        {"games": ("mad_gan",), "generators": (3,)},
+    ],
+    ids=lambda options: "-".join(options),
+)
+@pytest.mark.parametrize("data", ["digits", "ring"])
+def test_a_generator_can_be_written_as_one_file(data: Any, options: dict[str, Any]) -> None:
+    task: Any = Generation(data=data, conditional=True)
+    standalone_source(sampled(task, **options), task.example(), task.description())  # it is run, and compared
 
 
 def test_an_open_game_has_no_supernet_and_says_why() -> None:
@@ -648,8 +686,8 @@ def test_a_network_is_shown_for_a_task_of_its_family(nas: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_small_gan_learns_the_ring() -> None:
-    task = Generation(data="ring")
+def test_a_small_gan_learns_a_ring_of_wide_gaussians() -> None:
+    task = Generation(data="ring", deviation=0.05)
     made = GANSpace()
     context = Context(made, task, CPU, 0)
     curve = fitted(task, context.model(reference_picks()), 8, context)

@@ -83,11 +83,11 @@ class Generators(nn.Module):
         return torch.cat([member(latents[:, 1:]) for member in self.members])
 
     def forward(self, latents: Tensor) -> Tensor:
-        origins = self.origins(latents)
+        origins, rest = self.origins(latents), latents[:, 1:]
         total: Tensor | None = None
-        for index, made in enumerate(self.each(latents).chunk(len(self.members))):
-            mine = (origins == index).to(made.dtype).reshape([-1, *[1] * (made.dim() - 1)])
-            total = made * mine if total is None else total + made * mine
+        for index, member in enumerate(self.members):
+            made = (member(rest).transpose(0, -1) * (origins == index)).transpose(0, -1)
+            total = made if total is None else total + made
         return total  # type: ignore[return-value]
 
 
