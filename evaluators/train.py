@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Generator, Iterator
-from dataclasses import replace
 from typing import Any, Literal
 
 from torch import nn
@@ -24,13 +23,6 @@ from nasengine import (
 
 from .weight_sharing import SharedWeights
 
-USUAL: dict[str, dict[str, float]] = {
-    "sgd": {"learning_rate": Recipe().learning_rate, "weight_decay": Recipe().weight_decay},
-    "adam": {"learning_rate": 0.003, "weight_decay": 0.0},
-    "adamw": {"learning_rate": 0.003, "weight_decay": 0.05},
-}
-"""What an optimiser is used with, where the task's recipe is for another one."""
-
 
 class Train(Evaluator):
     """Trains each candidate from scratch and judges it on the validation data, at its best epoch.
@@ -39,7 +31,7 @@ class Train(Evaluator):
         patience: epochs without a better validation result after which training stops, by the task's recipe unless you
             say; 0 never stops early.
         epochs, batch_size, learning_rate, momentum, weight_decay: of the task's recipe, where you want others. The
-            momentum is SGD's; weights decay all alike, normalisation and biases too.
+            momentum is SGD's, or the first of Adam's betas; weights decay all alike, normalisation and biases too.
         optimizer: `sgd` (with Nesterov momentum), `adamw`, which has learning_rate = 0.003 and weight_decay = 0.05
             unless you or the task's recipe say otherwise, or `adam` (0.003 and 0), whose weight decay is a term of the
             loss.
@@ -116,9 +108,7 @@ class Train(Evaluator):
 
     def recipe(self, of_task: Recipe) -> Recipe:
         """The task's, with what was asked for."""
-        optimizer = self.changes.get("optimizer", of_task.optimizer)
-        usual = USUAL[optimizer] if optimizer != of_task.optimizer else {}
-        return replace(of_task, **{**usual, **self.changes})
+        return of_task.changed(self.changes)
 
     def learn(self, context: Context) -> Iterator[Metrics]:
         return iter(()) if self.shared is None else self.shared.learn(context)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,12 +23,15 @@ from nasengine import (
     Evaluator,
     Fidelity,
     Metrics,
+    Recipe,
     Supernet,
     TrainingDiverged,
     cost_of,
     fair_paths,
     inherit,
+    optimizer_of,
     recalibrate,
+    supernet_recipe,
     train_paths,
 )
 
@@ -37,21 +40,21 @@ CALIBRATION_SEED = 0
 
 
 class SharedWeights:
-    """The weights of a space's supernet: how they are learnt, and, on each worker, the supernet that has them."""
+    """The weights of a space's supernet: how they are learnt, and, on each worker, the supernet that has them.
+
+    asked: settings of a recipe's optimiser, by name; None asks for nothing.
+    """
 
     def __init__(
         self,
         epochs: int | None = None,
         batch_size: int = 64,
-        learning_rate: float | None = None,
-        momentum: float = 0.9,
-        weight_decay: float = 4e-5,
-        gradient_clip: float = 5.0,
         fair: bool = False,
+        asked: Mapping[str, Any] | None = None,
     ) -> None:
-        self.epochs, self.batch_size, self.fair = epochs, batch_size, fair
-        self.learning_rate = 0.5 * batch_size / 1024 if learning_rate is None else learning_rate
-        self.momentum, self.weight_decay, self.gradient_clip = momentum, weight_decay, gradient_clip
+        self.epochs, self.batch_size, self.fair, self.asked = epochs, batch_size, fair, asked or {}
+        self.paper = Recipe(learning_rate=0.5 * batch_size / 1024, weight_decay=4e-5)
+        self.paper.changed(self.asked)  # raises now rather than later
         self._warm: tuple[Mapping[str, Tensor], Supernet] | None = None
 
     def learn(self, context: Context) -> Iterator[Metrics]:
@@ -59,8 +62,8 @@ class SharedWeights:
         supernet, task = context.supernet(), context.task
         context.save(supernet.module)
         epochs = self.epochs or task.recipe.search_epochs
-        # not fused: torch's fused SGD cannot begin the momentum of one weight later than another's
-        step = torch.optim.SGD(supernet.parameters(), self.learning_rate, self.momentum, weight_decay=self.weight_decay)
+        recipe = supernet_recipe(self.paper, task, self.asked)
+        step = optimizer_of(supernet.parameters(), recipe, nesterov=False, fused=False)
         falling = torch.optim.lr_scheduler.LinearLR(step, 1.0, 0.0, epochs)
         context.keep(supernet=supernet, step=step, falling=falling)
 
@@ -69,7 +72,7 @@ class SharedWeights:
 
         for epoch in context.epochs(epochs):
             batches = task.train_batches(self.batch_size, context.generator)
-            loss = train_paths(supernet, task, batches, step, draw, self.gradient_clip)
+            loss = train_paths(supernet, task, batches, step, draw, recipe.gradient_clip)
             falling.step()
             if not math.isfinite(loss):
                 raise TrainingDiverged(f"the supernet's loss is {loss} in epoch {epoch + 1}")
@@ -97,9 +100,11 @@ class WeightSharing(Evaluator):
     Options:
         epochs: of the supernet's training; by default as the task's recipe says (`search_epochs`).
         batch_size: of the training, and of the calibration.
-        learning_rate: falls linearly to zero; by default 0.5 · batch_size / 1,024.
-        momentum, weight_decay: of the weights' SGD.
-        gradient_clip: the largest norm of a step's gradient; 0 clips nothing.
+        optimizer: of the weights: `sgd`, `adam` or `adamw`; by default SGD, as in the paper of single paths, but what
+            the task's recipe says where its models learn by another one.
+        learning_rate, momentum, weight_decay, gradient_clip: of that optimiser, whose paper or recipe they are of
+            unless you say; a gradient_clip of 0 clips nothing. With SGD 0.5 · batch_size / 1,024, 0.9, 4e-5 and 5. The
+            learning rate falls linearly to zero.
         sampling: `uniform`, a random path learns from each batch (Guo et al. 2020); or `fair`, as many paths as the
             decision with the most options has learn from each batch, on which each decision's options come up equally
             often, and their gradients are added up for one step (FairNAS): an epoch takes so many times as long.
@@ -118,10 +123,11 @@ class WeightSharing(Evaluator):
         *,
         epochs: int | None = None,
         batch_size: int = 64,
+        optimizer: Literal["sgd", "adam", "adamw"] | None = None,
         learning_rate: float | None = None,
-        momentum: float = 0.9,
-        weight_decay: float = 4e-5,
-        gradient_clip: float = 5.0,
+        momentum: float | None = None,
+        weight_decay: float | None = None,
+        gradient_clip: float | None = None,
         sampling: Literal["uniform", "fair"] = "uniform",
         calibration: int = 20,
     ) -> None:
@@ -132,20 +138,14 @@ class WeightSharing(Evaluator):
         ):
             if value is not None and value < least:
                 raise ConfigError(f"the evaluator 'weight_sharing' has {name} = {value}; expected {least} or more")
-        for name, number in (("weight_decay", weight_decay), ("gradient_clip", gradient_clip)):
-            if not 0 <= number < math.inf:
-                raise ConfigError(f"the evaluator 'weight_sharing' has {name} = {number}; expected 0 or more")
-        if not (learning_rate is None or 0 < learning_rate < math.inf) or not 0 <= momentum < 1:
-            raise ConfigError(
-                f"the evaluator 'weight_sharing' has learning_rate = {learning_rate} and momentum = {momentum}; "
-                f"expected a positive number, and at least 0, less than 1"
-            )
         if sampling not in ("uniform", "fair"):
             raise ConfigError(f"the evaluator 'weight_sharing' has sampling = {sampling!r}; expected uniform or fair")
         self.batch_size, self.calibration = batch_size, calibration
-        self.weights = SharedWeights(
-            epochs, batch_size, learning_rate, momentum, weight_decay, gradient_clip, sampling == "fair"
-        )
+        asked = {
+            "optimizer": optimizer, "learning_rate": learning_rate, "momentum": momentum, "weight_decay": weight_decay,
+            "gradient_clip": gradient_clip,
+        }  # fmt: skip
+        self.weights = SharedWeights(epochs, batch_size, sampling == "fair", asked)
 
     @property
     def own_epochs(self) -> None:

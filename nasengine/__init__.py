@@ -41,7 +41,7 @@ if _TYPE_CHECKING:
     from .run import Comparison, Run
     from .sharing import once, shared
     from .supernet import Depth, Gate, One, Several, Supernet, inherit
-    from .training import Average, learning_rate
+    from .training import Average, learning_rate, optimizer_of, supernet_recipe
     from .widths import conv2d, join, mask_channels
 
 _LATER = {
@@ -68,11 +68,13 @@ _LATER = {
     "learning_rate": "training",
     "mask_channels": "widths",
     "once": "sharing",
+    "optimizer_of": "training",
     "predict": "prediction",
     "profile": "profiling",
     "recalibrate": "paths",
     "shared": "sharing",
     "strategy_named": "registry",
+    "supernet_recipe": "training",
     "train_paths": "paths",
 }
 """Names whose modules import torch or pydantic: fetched when first used, so that `import nasengine` stays light."""
@@ -84,8 +86,9 @@ __all__ = [
     "OneShotStrategy", "Pick", "PluginError", "Prediction", "Recipe", "Request", "Run", "RunError", "RunFailed",
     "SearchSpace", "Several", "Shapes", "SpaceError", "Split", "Stopper", "Strategy", "Supernet", "Task",
     "TrainingDiverged", "Trial", "batch_statistics", "build", "compare", "conv2d", "cost_of", "evaluator_named",
-    "fair_paths", "inherit", "join", "learning_rate", "mask_channels", "once", "predict", "profile", "recalibrate",
-    "reference", "references", "resume", "search", "shared", "strategy_named", "train", "train_paths",
+    "fair_paths", "inherit", "join", "learning_rate", "mask_channels", "once", "optimizer_of", "predict", "profile",
+    "recalibrate", "reference", "references", "resume", "search", "shared", "strategy_named", "supernet_recipe",
+    "train", "train_paths",
 ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 from .errors import ConfigError, TrainingDiverged
@@ -34,8 +34,8 @@ class Recipe:
     does; 0 for never. gradient_clip: the largest norm of the gradient, 0 for none.
     search_epochs: how long a one-shot strategy learns in a supernet, unless it is told.
     schedule: of the learning rate, epoch by epoch: it falls to zero by a `cosine`, rises before by `one_cycle`, or
-    stays `constant`. warmup: the epochs in which it rises at the beginning. momentum: SGD's. weight_decay: a term of
-    the loss for `sgd` and `adam`; `adamw` takes it off the weights.
+    stays `constant`. warmup: the epochs in which it rises at the beginning. momentum: SGD's, or the first of Adam's
+    betas. weight_decay: a term of the loss for `sgd` and `adam`; `adamw` takes it off the weights.
     label_smoothing: the share of each label that is spread over all classes. augment: names that the task knows, joined
     by +; `none`; `auto` for what the task holds to be right for its data. ema: the decay of a moving average of the
     weights, which is then what is judged and kept; 0 for none.
@@ -81,6 +81,13 @@ class Recipe:
         if self.warmup > self.epochs:
             raise ConfigError(f"the recipe has warmup = {self.warmup}; expected at most its epochs, {self.epochs}")
 
+    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+        """With what is asked for, None asking for nothing. Another optimiser comes with what is usual for it."""
+        asked = {name: value for name, value in changes.items() if value is not None}
+        optimizer = asked.get("optimizer", self.optimizer)
+        usual = USUAL.get(optimizer, {}) if optimizer != self.optimizer else {}
+        return replace(self, **{**usual, **asked})
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
@@ -97,6 +104,14 @@ NAMES_IN_A_RECIPE: Mapping[str, tuple[str, ...]] = {
     "optimizer": ("sgd", "adam", "adamw"),
     "precision": ("float32", "bf16"),
 }
+
+
+USUAL: Mapping[str, Mapping[str, float]] = {
+    "sgd": {"learning_rate": Recipe().learning_rate, "weight_decay": Recipe().weight_decay},
+    "adam": {"learning_rate": 0.003, "weight_decay": 0.0},
+    "adamw": {"learning_rate": 0.003, "weight_decay": 0.05},
+}
+"""What an optimiser is used with, where a recipe is for another one."""
 
 
 class Task(Plugin, ABC):

@@ -4,7 +4,7 @@ a model only while it learns: an auxiliary head and drop path."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,33 @@ if TYPE_CHECKING:
     from .task import Recipe, Task
 
 
-def optimizer_of(weights: Iterable[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser. Weight decay is for all weights, as in the code of DARTS and of NAS-Bench-201."""
+def supernet_recipe(paper: Recipe, task: Task, changes: Mapping[str, Any]) -> Recipe:
+    """How a supernet's weights learn: as the strategy's paper says; but where the task's models learn by another
+    optimiser than the paper's, as the task recommends. What was asked for counts above both (see `Recipe.changed`).
+
+    Of the task's recipe count the optimiser and its settings; batches, epochs and how the rate falls are the
+    strategy's own.
+    """
+    optimizer = changes.get("optimizer") or task.recipe.optimizer
+    recommended = optimizer == task.recipe.optimizer != paper.optimizer
+    return (task.recipe if recommended else paper).changed(changes)
+
+
+def optimizer_of(
+    weights: Iterable[Tensor], recipe: Recipe, nesterov: bool = True, fused: bool = True
+) -> torch.optim.Optimizer:
+    """The recipe's optimiser. Weight decay is for all weights, as in the code of DARTS and of NAS-Bench-201.
+
+    fused: not where some weights get no gradient at first: torch's fused SGD cannot begin the momentum of one weight
+    later than another's.
+    """
     if recipe.optimizer != "sgd":
         adam = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-        return adam(weights, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+        betas = (recipe.momentum, 0.999)
+        return adam(weights, recipe.learning_rate, betas, weight_decay=recipe.weight_decay, fused=True)
     return torch.optim.SGD(
-        weights, recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0,
-        fused=True,
+        weights, recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay,
+        nesterov=nesterov and recipe.momentum > 0, fused=fused,
     )  # fmt: skip
 
 

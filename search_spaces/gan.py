@@ -63,6 +63,8 @@ class GANSpace(SearchSpace):
         generators: how many, in mad_gan.
         discriminators, feedback_dropouts: how many, and how often one of them is not heard, in dropout_gan.
         conditionings: how the discriminator is told a label, where the task has labels: projection or concat.
+        batch_norms: of the generator, where the task has labels: plain, or conditional (a scale and a shift for each
+            class); decided only where the generator's norm is batch.
     """
 
     family = "GAN"
@@ -91,6 +93,7 @@ class GANSpace(SearchSpace):
         discriminators: tuple[int, ...] = (2, 4),
         feedback_dropouts: tuple[float, ...] = (0.2, 0.5),
         conditionings: tuple[str, ...] = ("projection",),
+        batch_norms: tuple[str, ...] = ("plain",),
     ) -> None:
         if not 1 <= blocks <= 6 or layers < 1:
             raise ConfigError(
@@ -118,6 +121,7 @@ class GANSpace(SearchSpace):
                 f"the space 'gan' has feedback_dropouts = {list(feedback_dropouts)}; expected rates from 0 to below 1"
             )
         self.conditionings = _names("conditionings", conditionings, parts.CONDITIONINGS)
+        self.batch_norms = _names("batch_norms", batch_norms, parts.BATCH_NORMS)
         if not self.norms_of("discriminator"):
             raise ConfigError("the space 'gan' has the loss wgan_gp and no norm but batch, which that does not allow")
 
@@ -158,6 +162,16 @@ class GANSpace(SearchSpace):
             raise SpaceError(
                 f"the task {task.known_as!r} has examples of the shape {shape}; the space {self.known_as!r} is for "
                 f"images of at least {SMALLEST}×{SMALLEST} pixels, and for points"
+            )
+        if self.batch_norms == ("conditional",) and not getattr(task, "labels", 0):
+            raise SpaceError(
+                f"the space {self.known_as!r} has batch_norms = conditional, and the task {task.known_as!r} has no "
+                f"labels; take one that has, such as generation:conditional=true"
+            )
+        if "mad_gan" in self.games and getattr(task, "latents", 2) < 2:
+            raise SpaceError(
+                f"MAD-GAN needs two latents or more, and the task {task.known_as!r} has latents = 1: the first says "
+                f"which generator makes an example"
             )
 
     def build(self, choose: Chooser, task: Task) -> nn.Module:

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from nasengine import ConfigError, Context, Derivation, OneShotStrategy, Supernet, Task, TrainingDiverged
+from nasengine import (
+    ConfigError,
+    Context,
+    Derivation,
+    OneShotStrategy,
+    Recipe,
+    Supernet,
+    Task,
+    TrainingDiverged,
+    optimizer_of,
+    supernet_recipe,
+)  # fmt: skip
 
 from .guard import Guard
 from .relaxation import Relaxation
@@ -24,6 +35,7 @@ class Step:
     """What one step has at hand: a batch of each half of the training data, and what learns from them.
 
     precision: `float32`, or `bf16`: then the losses are computed in mixed precision, as in the training of a model.
+    gradient_clip: the largest norm of w's gradient, 0 for none.
     """
 
     task: Task
@@ -35,6 +47,7 @@ class Step:
     train_batch: Any = None
     valid_batch: Any = None
     precision: str = "float32"
+    gradient_clip: float = 0.0
 
     def loss(self, batch: Any) -> Tensor:
         """Of a batch, at the gates as they are."""
@@ -59,8 +72,11 @@ class Bilevel(OneShotStrategy):
     Options:
         epochs: of the search; by default as the task's recipe says (50 in the paper of DARTS, for CIFAR-10).
         batch_size: of the search, for w and for α.
-        learning_rate, learning_rate_min: of w, falling from one to the other by a cosine.
-        momentum, weight_decay, gradient_clip: of w's SGD; a gradient_clip of 0 clips nothing.
+        optimizer: of w: `sgd`, `adam` or `adamw`; by default SGD as in the paper, but what the task's recipe says where
+            its models learn by another one.
+        learning_rate, momentum, weight_decay, gradient_clip: of w's optimiser, whose paper or recipe they are of unless
+            you say; a gradient_clip of 0 clips nothing. In the paper of DARTS 0.025, 0.9, 3e-4 and 5.
+        learning_rate_min: to which w's learning rate falls by a cosine; by default 0.001 with SGD, else 0.
         alpha_learning_rate, alpha_weight_decay: of α's Adam.
         warmup: the share of the epochs, at the beginning, in which w learns alone.
         restarts: independent searches, from different seeds; the best derived architecture is kept.
@@ -76,11 +92,12 @@ class Bilevel(OneShotStrategy):
 
     epochs: int | None = None
     batch_size: int = 64
-    learning_rate: float = 0.025
-    learning_rate_min: float = 0.001
-    momentum: float = 0.9
-    weight_decay: float = 3e-4
-    gradient_clip: float = 5.0
+    optimizer: Literal["sgd", "adam", "adamw"] | None = None
+    learning_rate: float | None = None
+    learning_rate_min: float | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    gradient_clip: float | None = None
     alpha_learning_rate: float = 3e-4
     alpha_weight_decay: float = 1e-3
     warmup: float = 0.0
@@ -89,6 +106,8 @@ class Bilevel(OneShotStrategy):
     hessian: bool = True
     precision: str = "float32"
 
+    paper: ClassVar[Recipe] = Recipe(learning_rate=0.025, weight_decay=3e-4)
+    """How w learns in the strategy's paper."""
     alpha_betas: ClassVar[tuple[float, float]] = (0.5, 0.999)
     nesterov: ClassVar[bool] = False
 
@@ -106,6 +125,13 @@ class Bilevel(OneShotStrategy):
             raise self.refused(f"has precision = {self.precision!r}; expected float32 or bf16")
         if self.guard == "stop" and not self.hessian:
             raise self.refused("has guard = 'stop' and hessian = False; it stops by the Hessian's eigenvalue")
+        self.paper.changed(self.asked)  # raises now rather than later
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What is said of how w learns."""
+        names = ("optimizer", "learning_rate", "momentum", "weight_decay", "gradient_clip")
+        return {name: getattr(self, name) for name in names}
 
     def refused(self, why: str) -> ConfigError:
         """The error for options that cannot be; the strategy is named as its file is."""
@@ -145,8 +171,8 @@ class Bilevel(OneShotStrategy):
         """One step of w along its gradients."""
         for weight, gradient in zip(step.weights, found, strict=True):
             weight.grad = gradient
-        if self.gradient_clip:
-            nn.utils.clip_grad_norm_(step.weights, self.gradient_clip)
+        if step.gradient_clip:
+            nn.utils.clip_grad_norm_(step.weights, step.gradient_clip)
         step.w_step.step()
 
     def learn(self, supernet: Supernet, task: Task, context: Context) -> Iterator[Derivation]:
@@ -155,15 +181,18 @@ class Bilevel(OneShotStrategy):
         relaxation = self.relax(supernet, task, context)
         alpha = relaxation.alpha
         weights = [weight for weight in supernet.parameters() if weight.requires_grad]
-        w_step = torch.optim.SGD(
-            weights, self.learning_rate, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov,
-            fused=True,
-        )  # fmt: skip
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(w_step, epochs, self.learning_rate_min)
+        recipe = supernet_recipe(self.paper, task, self.asked)
+        w_step = optimizer_of(weights, recipe, self.nesterov)
+        lowest = 0.001 if recipe.optimizer == "sgd" else 0.0
+        lowest = lowest if self.learning_rate_min is None else self.learning_rate_min
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(w_step, epochs, lowest)
         alpha_step = torch.optim.Adam(
             [alpha], self.alpha_learning_rate, betas=self.alpha_betas, weight_decay=self.alpha_weight_decay
         )
-        step = Step(task, supernet, relaxation, weights, w_step, alpha_step, precision=self.precision)
+        step = Step(
+            task, supernet, relaxation, weights, w_step, alpha_step, gradient_clip=recipe.gradient_clip,
+            precision=self.precision,
+        )  # fmt: skip
         warmup = round(self.warmup * epochs)
         guard = Guard.of(self.guard, self.hessian, task, relaxation, supernet, context, epochs, warmup)
         context.keep(supernet=supernet, alpha=alpha, w_step=w_step, cosine=cosine, alpha_step=alpha_step, guard=guard)

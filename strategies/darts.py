@@ -39,10 +39,10 @@ class DARTS(Bilevel):
         if self.order == 1:
             return super().alpha_gradient(step)
         buffers = [step.w_step.state[w].get("momentum_buffer") for w in step.weights]
-        rate = step.w_step.param_groups[0]["lr"]
+        group = step.w_step.param_groups[0]  # of Adam's the virtual step has the rate and the weight decay alone
         return unrolled_gradient(
-            step.train_loss, step.valid_loss, step.weights, step.relaxation.alpha, buffers, rate, self.momentum,
-            self.weight_decay,
+            step.train_loss, step.valid_loss, step.weights, step.relaxation.alpha, buffers, group["lr"],
+            group.get("momentum", 0.0), group["weight_decay"],
         )  # fmt: skip
 
 

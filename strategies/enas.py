@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +20,20 @@ from nasengine import (
     Context,
     Derivation,
     OneShotStrategy,
+    Recipe,
     Supernet,
     Task,
     TrainingDiverged,
     batch_statistics,
+    optimizer_of,
+    supernet_recipe,
 )  # fmt: skip
 
 from .guard import ParameterFree, check_guard, first_epoch, operations
 from .policy import ControllerPolicy
+
+PAPER = Recipe(learning_rate=0.05, weight_decay=2e-4)
+"""How the shared weights learn in the paper."""
 
 
 class ENAS(OneShotStrategy):
@@ -38,10 +45,13 @@ class ENAS(OneShotStrategy):
     Options:
         epochs: of both in turns; by default as the task's recipe says (150 in the paper).
         batch_size: of the shared weights' training.
-        learning_rate, learning_rate_min: of the shared weights, falling from one to the other by a cosine.
+        optimizer: of the shared weights: `sgd` (Nesterov's), `adam` or `adamw`; by default SGD as in the paper, but
+            what the task's recipe says where its models learn by another one.
+        learning_rate, momentum, weight_decay, gradient_clip: of that optimiser, whose paper or recipe they are of
+            unless you say; a gradient_clip of 0 clips nothing. In the paper 0.05, 0.9, 2e-4 (the code's penalty is
+            1e-4 · Σw²) and 5.
+        learning_rate_min: to which the learning rate falls by a cosine; by default 0.0005 with SGD, else 0.
         restart_period, restart_factor: the cosine's first length in epochs, and how much longer each next one is.
-        momentum, weight_decay, gradient_clip: of the shared weights' SGD (Nesterov's). The code's penalty 1e-4 · Σw² is
-            a weight_decay of 2e-4. A gradient_clip of 0 clips nothing.
         controller_steps: of the controller an epoch; by default 30 where the epoch has 300 batches or more, as in the
             paper, else a tenth of the batches, but at least 5.
         aggregate: architectures whose gradients make up one step of the controller.
@@ -62,13 +72,14 @@ class ENAS(OneShotStrategy):
         *,
         epochs: int | None = None,
         batch_size: int = 160,
-        learning_rate: float = 0.05,
-        learning_rate_min: float = 0.0005,
+        optimizer: Literal["sgd", "adam", "adamw"] | None = None,
+        learning_rate: float | None = None,
+        learning_rate_min: float | None = None,
         restart_period: int = 10,
         restart_factor: int = 2,
-        momentum: float = 0.9,
-        weight_decay: float = 2e-4,
-        gradient_clip: float = 5.0,
+        momentum: float | None = None,
+        weight_decay: float | None = None,
+        gradient_clip: float | None = None,
         controller_steps: int | None = None,
         aggregate: int = 10,
         controller_learning_rate: float = 0.0035,
@@ -94,9 +105,13 @@ class ENAS(OneShotStrategy):
         check_guard("enas", guard)
         self.guard = guard
         self.epochs, self.batch_size, self.restarts = epochs, batch_size, restarts
-        self.learning_rate, self.learning_rate_min = learning_rate, learning_rate_min
+        self.learning_rate_min = learning_rate_min
         self.restart_period, self.restart_factor = restart_period, restart_factor
-        self.momentum, self.weight_decay, self.gradient_clip = momentum, weight_decay, gradient_clip
+        self.asked = {
+            "optimizer": optimizer, "learning_rate": learning_rate, "momentum": momentum, "weight_decay": weight_decay,
+            "gradient_clip": gradient_clip,
+        }  # fmt: skip
+        PAPER.changed(self.asked)  # raises now rather than later
         self.controller_steps, self.aggregate, self.samples = controller_steps, aggregate, samples
         self.controller_learning_rate, self.entropy_weight = controller_learning_rate, entropy_weight
         self.tanh_constant, self.operation_tanh_reduction = tanh_constant, operation_tanh_reduction
@@ -104,20 +119,19 @@ class ENAS(OneShotStrategy):
 
     def learn(self, supernet: Supernet, task: Task, context: Context) -> Iterator[Derivation]:
         epochs = self.epochs or task.recipe.search_epochs
-        # not fused: torch's fused SGD cannot begin the momentum of one weight later than another's
-        step = torch.optim.SGD(
-            supernet.parameters(), self.learning_rate, self.momentum, weight_decay=self.weight_decay,
-            nesterov=self.momentum > 0,
-        )  # fmt: skip
+        recipe = supernet_recipe(PAPER, task, self.asked)
+        step = optimizer_of(supernet.parameters(), recipe, fused=False)
+        lowest = 0.0005 if recipe.optimizer == "sgd" else 0.0
+        lowest = lowest if self.learning_rate_min is None else self.learning_rate_min
         cosine = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(
-            step, self.restart_period, self.restart_factor, self.learning_rate_min
+            step, self.restart_period, self.restart_factor, lowest
         )
         controller = Controller(self, supernet, context.generator)
         kept = {"policy": controller.policy, "adam": controller.adam, "baseline": controller.baseline}
         free = ParameterFree(self.guard, operations(supernet), first_epoch(epochs))
         context.keep(supernet=supernet, step=step, cosine=cosine, free=free, **kept)
         for epoch in context.epochs(epochs):
-            losses = self._train(supernet, task, step, controller, context)
+            losses = self._train(supernet, task, step, controller, context, recipe.gradient_clip)
             cosine.step()
             loss = float(losses.mean())
             if not math.isfinite(loss):
@@ -138,6 +152,7 @@ class ENAS(OneShotStrategy):
         step: torch.optim.Optimizer,
         controller: Controller,
         context: Context,
+        gradient_clip: float,
     ) -> Tensor:
         """One epoch: for each batch one path that the controller draws learns. Returns the losses."""
         supernet.train()
@@ -147,8 +162,8 @@ class ENAS(OneShotStrategy):
             loss = task.loss(supernet, batch)
             step.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            if self.gradient_clip:
-                nn.utils.clip_grad_norm_(supernet.parameters(), self.gradient_clip)
+            if gradient_clip:
+                nn.utils.clip_grad_norm_(supernet.parameters(), gradient_clip)
             step.step()
             losses.append(loss.detach())
         return torch.stack(losses)

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 
-from nasengine import Context, Supernet, Task
+from nasengine import Context, Recipe, Supernet, Task
 
 from .bilevel import Bilevel
 from .relaxation import Relaxation
@@ -42,10 +42,10 @@ class GDAS(Bilevel):
         tau_max, tau_min: the temperature in the first and in the last epoch, falling linearly (250 epochs).
     """
 
-    weight_decay: float = 5e-4
     tau_max: float = 10.0
     tau_min: float = 0.1
 
+    paper: ClassVar[Recipe] = Recipe(learning_rate=0.025, weight_decay=5e-4)
     nesterov: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

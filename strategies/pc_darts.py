@@ -7,8 +7,9 @@ Search", ICLR: section 3.2 (partial channels), 3.3 (edge normalisation, equation
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from nasengine import Context, Supernet, Task
+from nasengine import Context, Recipe, Supernet, Task
 
 from .bilevel import Bilevel
 from .relaxation import Relaxation, narrowed
@@ -29,10 +30,11 @@ class PCDARTS(Bilevel):
     """
 
     batch_size: int = 256
-    learning_rate: float = 0.1
     alpha_learning_rate: float = 6e-4
     warmup: float = 0.3
     partial: int = 4
+
+    paper: ClassVar[Recipe] = Recipe(learning_rate=0.1, weight_decay=3e-4)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import torch
 
-from nasengine import Context, Supernet, Task
+from nasengine import Context, Recipe, Supernet, Task
 
 from .bilevel import Bilevel
 from .relaxation import Relaxation
@@ -75,11 +75,11 @@ class ProxylessNAS(Bilevel):
     """
 
     batch_size: int = 256
-    weight_decay: float = 4e-5
     alpha_learning_rate: float = 1e-3
     alpha_weight_decay: float = 0.0
     warmup: float = 0.25
 
+    paper: ClassVar[Recipe] = Recipe(learning_rate=0.025, weight_decay=4e-5)
     alpha_betas: ClassVar[tuple[float, float]] = (0.0, 0.999)
     nesterov: ClassVar[bool] = True
 

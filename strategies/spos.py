@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,9 +22,12 @@ from nasengine import (
     Domain,
     OneShotStrategy,
     Pick,
+    Recipe,
     Supernet,
     Task,
     TrainingDiverged,
+    optimizer_of,
+    supernet_recipe,
     train_paths,
 )  # fmt: skip
 
@@ -40,8 +44,11 @@ class SPOS(OneShotStrategy):
     Options:
         epochs: of the supernet's training; by default as the task's recipe says (120 in the paper, for ImageNet).
         batch_size: of the training; 1,024 in the paper.
-        learning_rate: falls linearly to zero; by default 0.5 · batch_size / 1,024, as in the paper.
-        momentum, weight_decay, gradient_clip: of the weights' SGD; 0 clips nothing, as in the paper.
+        optimizer: of the weights: `sgd`, `adam` or `adamw`; by default SGD as in the paper, but what the task's recipe
+            says where its models learn by another one.
+        learning_rate, momentum, weight_decay, gradient_clip: of that optimiser, whose paper or recipe they are of
+            unless you say; a gradient_clip of 0 clips nothing. In the paper 0.5 · batch_size / 1,024, 0.9, 4e-5 and no
+            clipping, here 5. The learning rate falls linearly to zero.
         population: paths judged in each generation; by default 50 where the search has 50 epochs or more, else as many
             as it has epochs, but at least 4.
         generations: of the evolution; by default 20 where the search has 50 epochs or more, else 2 for 5 epochs.
@@ -62,10 +69,11 @@ class SPOS(OneShotStrategy):
         *,
         epochs: int | None = None,
         batch_size: int = 64,
+        optimizer: Literal["sgd", "adam", "adamw"] | None = None,
         learning_rate: float | None = None,
-        momentum: float = 0.9,
-        weight_decay: float = 4e-5,
-        gradient_clip: float = 5.0,
+        momentum: float | None = None,
+        weight_decay: float | None = None,
+        gradient_clip: float | None = None,
         population: int | None = None,
         generations: int | None = None,
         top: int | None = None,
@@ -87,8 +95,12 @@ class SPOS(OneShotStrategy):
         check_guard("spos", guard)
         self.guard = guard
         self.epochs, self.batch_size, self.restarts = epochs, batch_size, restarts
-        self.learning_rate = 0.5 * batch_size / 1024 if learning_rate is None else learning_rate
-        self.momentum, self.weight_decay, self.gradient_clip = momentum, weight_decay, gradient_clip
+        self.paper = Recipe(learning_rate=0.5 * batch_size / 1024, weight_decay=4e-5)
+        self.asked = {
+            "optimizer": optimizer, "learning_rate": learning_rate, "momentum": momentum, "weight_decay": weight_decay,
+            "gradient_clip": gradient_clip,
+        }  # fmt: skip
+        self.paper.changed(self.asked)  # raises now rather than later
         self.population, self.generations, self.top = population, generations, top
         self.mutation, self.calibration, self.samples = mutation, calibration, samples
 
@@ -96,8 +108,8 @@ class SPOS(OneShotStrategy):
         epochs = self.epochs or task.recipe.search_epochs
         size = self.population or min(50, max(4, epochs))
         generations = self.generations or min(20, max(1, epochs * 2 // 5))
-        # not fused: torch's fused SGD cannot begin the momentum of one weight later than another's
-        step = torch.optim.SGD(supernet.parameters(), self.learning_rate, self.momentum, weight_decay=self.weight_decay)
+        recipe = supernet_recipe(self.paper, task, self.asked)
+        step = optimizer_of(supernet.parameters(), recipe, nesterov=False, fused=False)
         falling = torch.optim.lr_scheduler.LinearLR(step, 1.0, 0.0, epochs)
         paths = Paths(supernet, task, self.calibration, self.batch_size)
         free = ParameterFree(self.guard, operations(supernet), first=epochs)
@@ -106,7 +118,7 @@ class SPOS(OneShotStrategy):
             if epoch < epochs:
                 batches = task.train_batches(self.batch_size, context.generator)
                 draw = lambda: [supernet.domain.sample(context.rng)]  # noqa: E731
-                loss = train_paths(supernet, task, batches, step, draw, self.gradient_clip)
+                loss = train_paths(supernet, task, batches, step, draw, recipe.gradient_clip)
                 falling.step()
                 if not math.isfinite(loss):
                     raise TrainingDiverged(f"the supernet's loss is {loss} in epoch {epoch + 1}")

@@ -324,13 +324,27 @@ def test_adversarial_networks_have_distances_and_modes() -> None:
     output = printed("gan", "--markdown")
     assert says_how_it_was_measured(output)
     rows = [[cell.strip() for cell in line[1:-1].split(" | ")] for line in output.splitlines() if "± " in line]
-    rows = [row for row in rows if len(row) == 7]
-    assert [row[0] for row in rows] == [
-        "DCGAN, digits", "found, digits", "one generator, ring", "MAD-GAN of four, ring",
+    trained, searched = ([row for row in rows if len(row) == columns] for columns in (8, 6))
+    assert [row[0] for row in trained] == [
+        "DCGAN, digits", "found, digits", "one generator", "one, as large as four", "one, batches of 512",
+        "MAD-GAN of four",
     ]  # fmt: skip
-    assert all(numbers(row[1])[0] > 0 for row in rows)
-    assert all(0 <= numbers(row[5])[0] <= 10 for row in rows)
+    assert all(numbers(row[2])[0] > 0 for row in trained)
+    assert all(0 <= numbers(row[6])[0] <= 10 for row in trained)
+    assert [row[0].partition(" ")[0] for row in searched] == [
+        "darts", "gdas", "spos", "enas", "darts,", "spos,", "the", "random",
+    ]  # fmt: skip
+    assert all(numbers(row[3])[0] > 0 for row in searched)
     assert "DCGAN" in output.split("After 1 epochs")[1]
+
+
+@pytest.mark.slow
+def test_what_the_modes_of_a_ring_depend_on_is_measured_in_plain_torch() -> None:
+    output = printed("plain_gan", "--markdown", "--only", "0", "4", "--deviations", "0.05")
+    assert says_how_it_was_measured(output)
+    rows = markdown_table(output)
+    assert [row["setting"] for row in rows] == ["one generator", "four, a batch shared and latents cut"]
+    assert all(0 <= value <= 8 for row in rows for value in numbers(row["modes, 0.05"])[:1])
 
 
 @pytest.mark.slow

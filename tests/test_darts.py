@@ -425,6 +425,7 @@ def test_a_second_implementation_of_algorithm_1_goes_the_same_way(order: int, pr
         batch_size=8,
         learning_rate=0.2,
         learning_rate_min=0.01,
+        momentum=0.9,
         weight_decay=1e-2,
         gradient_clip=clip,
         alpha_learning_rate=0.02,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,8 @@ from nasengine.evaluators.tasks.adversarial import LOSSES, Players
 from nasengine.evaluators.tasks.features import feature_network
 from nasengine.evaluators.tasks.generation import Generation
 from nasengine.search_spaces.gan import GANSpace
+from nasengine.search_spaces.operations.gan import ConditionalBatchNorm, Told
+from nasengine.standalone import standalone_source
 from nasengine.testing import SpaceContract, TaskContract
 
 CPU = torch.device("cpu")
@@ -89,6 +92,24 @@ class TestConditionalMADGAN(SpaceContract):
 
     def task(self) -> Task:
         return Generation(conditional=True)
+
+
+class TestConditionalBatchNorms(SpaceContract):
+    """Of images, beside plain ones and other kinds of normalisation, in a supernet as well."""
+
+    def make(self) -> SearchSpace:
+        return space(batch_norms=("plain", "conditional"), layers=1)
+
+    def task(self) -> Task:
+        return Generation(conditional=True)
+
+
+class TestConditionalBatchNormsOfPoints(SpaceContract):
+    def make(self) -> SearchSpace:
+        return space(batch_norms=("conditional",), generator_norms=("batch",))
+
+    def task(self) -> Task:
+        return Generation(data="ring", conditional=True)
 
 
 class TestOpenGame(SpaceContract):
@@ -161,9 +182,9 @@ def test_each_players_gradient_of_the_joint_loss_is_that_of_its_own_loss(game: d
 
     players = Players(other)
     torch.manual_seed(0)
-    made = players.generator(latents)
+    made, _ = players.make(latents, None)
     judged = players.discriminator(made, None)
-    of_critic = players.discriminator_loss(players.discriminator(real, None), judged, latents)
+    of_critic = players.discriminator_loss(players.discriminator(real, None), judged)
     of_painter = players.generator_loss(judged)
     of_critic = of_critic + players.penalty(real, made, None)
     critics, painters = list(players.discriminator.parameters()), list(players.generator.parameters())
@@ -189,7 +210,7 @@ def test_the_gates_of_each_player_learn_from_its_own_loss(data: Any) -> None:
     def losses() -> tuple[Tensor, Tensor]:
         made = net(latents)
         judged = players.discriminator(made, None)
-        critic = players.discriminator_loss(players.discriminator(real, None), judged, latents)
+        critic = players.discriminator_loss(players.discriminator(real, None), judged)
         return critic, players.generator_loss(judged)
 
     checked = 0
@@ -257,24 +278,44 @@ def test_a_generator_hears_at_least_one_discriminator_and_on_average_as_many_as_
     assert (gradient > 0).all()
 
 
-def test_the_discriminator_of_mad_gan_names_the_generator_and_each_makes_its_share() -> None:
+def test_the_first_latent_says_which_generator_of_mad_gan_and_each_makes_its_share() -> None:
     task = Generation(data="ring")
-    model: Any = sampled(task, games=("mad_gan",), generators=(4,))
+    model: Any = sampled(task, games=("mad_gan",), generators=(4,)).eval()
     latents = torch.randn(4000, task.latents, generator=torch.Generator().manual_seed(0))
     origins = model.generator.origins(latents)
     assert (torch.bincount(origins) > 900).all()
-    model.eval()
     with torch.no_grad():
+        made = model(latents)
         for index, member in enumerate(model.generator.members):
-            assert torch.allclose(model(latents)[origins == index], member(latents)[origins == index])
-    players, made = Players(model), torch.zeros(2, 5)
-    made[0, 1], made[1, 3] = 50.0, 50.0  # sure of the second generator, and of the fourth
-    latents = torch.tensor([[-0.1], [2.0]]).expand(2, task.latents)
-    real = torch.zeros(2, 5)
-    real[:, 4] = 50.0
-    assert float(players.discriminator_loss(real, made, latents)) == pytest.approx(0, abs=1e-6)
-    assert float(players.generator_loss(real)) == pytest.approx(0, abs=1e-6)
-    assert float(players.generator_loss(made)) == pytest.approx(50, abs=1e-3)
+            assert torch.allclose(made[origins == index], member(latents[origins == index, 1:]))
+            # of all latents but the first each generator has all values, so that it learns to make what it is asked for
+            assert latents[origins == index, 1:].mean(0).abs().max() < 0.15
+            assert (latents[origins == index, 1:].std(0) - 1).abs().max() < 0.15
+
+
+def test_each_generator_of_mad_gan_learns_from_a_whole_batch_and_is_named_by_the_discriminator() -> None:
+    task: Any = Generation(conditional=True)
+    model: Any = sampled(task, games=("mad_gan",), generators=(3,))
+    _, latents = batch_of(task, 5)
+    labels = task.told(latents)
+    made, labels_of_made = Players(model).make(latents, labels)
+    assert made.shape == (15, 1, 8, 8)
+    assert torch.equal(labels_of_made, torch.cat([labels] * 3))
+    for index, member in enumerate(model.generator.members):
+        assert torch.allclose(made[5 * index : 5 * index + 5], member(latents[:, 1:]), atol=1e-5)
+
+    players, named, real = Players(model), torch.zeros(6, 4), torch.zeros(2, 4)
+    named[torch.arange(6), torch.tensor([0, 0, 1, 1, 2, 2])] = 50.0  # the discriminator is sure of every generator
+    real[:, 3] = 50.0
+    assert float(players.discriminator_loss(real, named)) == pytest.approx(0, abs=1e-6)
+    assert float(players.discriminator_loss(real, named.roll(2, 0))) == pytest.approx(50, abs=1e-3)
+    assert float(players.generator_loss(real.repeat(3, 1))) == pytest.approx(0, abs=1e-6)
+    assert float(players.generator_loss(named)) == pytest.approx(3 * 50, abs=1e-3)  # the sum over the generators
+
+
+def test_several_generators_need_a_latent_more_than_the_one_that_tells_them_apart() -> None:
+    with pytest.raises(SpaceError, match=r"MAD-GAN needs two latents or more, and the task .* has latents = 1"):
+        space(games=("two_player", "mad_gan")).check(Generation(data="ring", latents=1))
 
 
 def test_a_spectrally_normalised_weight_has_the_largest_singular_value_one() -> None:
@@ -378,6 +419,58 @@ def test_a_conditional_discriminator_looks_at_the_label(conditioning: str) -> No
     assert (right - wrong).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("data", ["digits", "ring"])
+def test_a_conditional_batch_normalisation_has_a_scale_and_a_shift_for_each_class(data: Any) -> None:
+    task: Any = Generation(data=data, conditional=True)
+    made = space(batch_norms=("conditional",), generator_norms=("batch",))
+    architecture = made.domain(task).sample(np.random.default_rng(0))
+    assert "conditional batch norm" in made.describe(architecture)
+    model: Any = made.model(architecture, task)
+    norms = [module for module in model.generator.modules() if isinstance(module, ConditionalBatchNorm)]
+    assert norms
+    assert not any(isinstance(module, ConditionalBatchNorm) for module in model.discriminator.modules())
+    channels, labels = norms[0].scale.weight.shape[0], nn.functional.one_hot(torch.tensor([2, 5, 2]), task.labels)
+    shape = (3, channels) if data == "ring" else (3, channels, 2, 2)
+    x = torch.randn(shape)
+    with torch.no_grad():
+        nn.init.normal_(norms[0].scale.weight)
+        nn.init.normal_(norms[0].shift.weight)
+        wanted = nn.functional.batch_norm(x, None, None, training=True)
+        for index, label in enumerate((2, 5, 2)):
+            of_class = [
+                part.weight[:, label].reshape(-1, *[1] * (len(shape) - 2)) for part in (norms[0].scale, norms[0].shift)
+            ]
+            wanted[index] = wanted[index] * of_class[0] + of_class[1]
+        found = Told(OrderedDict(given=Given(x), norm=norms[0]), task.labels)(labels.float())
+    assert torch.allclose(found, wanted, atol=1e-5)
+    with pytest.raises(SpaceError, match="where no generator is told labels"):
+        norms[0](x)
+
+
+class Given(nn.Module):
+    """The same, whatever it is called with."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.value
+
+
+def test_conditional_batch_normalisation_is_chosen_where_the_norm_is_batch_and_the_task_has_labels() -> None:
+    made = space(batch_norms=("plain", "conditional"))
+    assert "generator.batch_norm" not in made.domain(Generation()).decisions
+    domain, rng, seen = made.domain(Generation(conditional=True)), np.random.default_rng(0), set()
+    for _ in range(30):
+        picks = domain.sample(rng).picks
+        assert ("generator.batch_norm" in picks) == (picks["generator.norm"] == "batch")
+        seen.add(picks.get("generator.batch_norm"))
+    assert seen == {"plain", "conditional", None}
+    with pytest.raises(SpaceError, match="has no labels; take one that has, such as generation:conditional=true"):
+        space(batch_norms=("conditional",)).check(Generation())
+
+
 def test_the_graph_shows_both_players() -> None:
     made = space(**OPEN)
     for shape in ((1, 8, 8), (2,)):
@@ -454,6 +547,8 @@ def test_what_a_gan_cannot_be_trained_with_is_refused() -> None:
     [
         ({"data": "moons"}, "expected digits, ring or grid"),
         ({"latents": 0}, "latents = 0; expected 1 or more"),
+        ({"data": "ring", "deviation": 0.0}, "deviation = 0.0; expected a positive number"),
+        ({"deviation": 0.1}, "deviation = 0.1; expected a positive number, and only with data=ring or data=grid"),
         ({"samples": 3}, "samples = 3; expected 10 or more"),
     ],
 )
@@ -476,6 +571,41 @@ def test_wrong_options_of_the_task_are_refused(options: dict[str, Any], said: st
 def test_wrong_options_of_the_space_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         GANSpace(**options)
+
+
+def test_points_are_as_far_from_their_gaussian_as_asked() -> None:
+    for data, usual in (("ring", 0.01), ("grid", 0.0125)):
+        for deviation in (None, 0.05):
+            task = Generation(data=data, deviation=deviation)
+            points, numbers = task.splits.train.pixels, task.splits.train.labels
+            means = np.stack([points[numbers == number].mean(0) for number in range(numbers.max() + 1)])
+            assert (points - means[numbers]).std() == pytest.approx(deviation or usual, rel=0.05)
+            near = task.judged(torch.from_numpy(task.splits.test.pixels), "test")["near"]
+            assert near == pytest.approx(1 - np.exp(-4.5), abs=0.015)
+
+
+def test_most_networks_of_the_space_are_small() -> None:
+    for shape in ((1, 8, 8), (3, 32, 32), (2,)):
+        task, made = nasengine.Shapes(shape, 1), GANSpace()
+        domain, rng = made.domain(task), np.random.default_rng(0)
+        with torch.device("meta"):
+            models = [made.model(domain.sample(rng), task) for _ in range(25)]
+        assert np.mean([sum(weight.numel() for weight in model.parameters()) <= 200_000 for model in models]) > 0.5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_norms": ("conditional",), "generator_norms": ("batch",)},
+        {"generator_norms": ("none",)},
+        {"games": ("mad_gan",), "generators": (3,)},
+    ],
+    ids=lambda options: "-".join(options),
+)
+@pytest.mark.parametrize("data", ["digits", "ring"])
+def test_a_generator_can_be_written_as_one_file(data: Any, options: dict[str, Any]) -> None:
+    task: Any = Generation(data=data, conditional=True)
+    standalone_source(sampled(task, **options), task.example(), task.description())  # it is run, and compared
 
 
 def test_an_open_game_has_no_supernet_and_says_why() -> None:
@@ -556,8 +686,8 @@ def test_a_network_is_shown_for_a_task_of_its_family(nas: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_small_gan_learns_the_ring() -> None:
-    task = Generation(data="ring")
+def test_a_small_gan_learns_a_ring_of_wide_gaussians() -> None:
+    task = Generation(data="ring", deviation=0.05)
     made = GANSpace()
     context = Context(made, task, CPU, 0)
     curve = fitted(task, context.model(reference_picks()), 8, context)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from nasengine import DataError
 
 from .cifar import CIFAR10, CIFAR100, python_version
 from .dataset import Dataset
 from .folders import ImageFolders
 from .idx import IdxFiles
+from .images import ImageSplits
 from .npz import NpzFile
 
 
@@ -40,6 +43,12 @@ def read(path: Path, size: int | None = None) -> Dataset:
         raise DataError(f"{path} cannot be read ({error}); check the disk and who may read it") from error
     except MemoryError as error:
         raise DataError(f"the images of {path} do not fit into memory; give a smaller size, such as size=32") from error
+
+
+def splits(path: str, size: int | None, seed: int, valid: float = 0.2, test: float = 0.2) -> ImageSplits:
+    """The data in a user's folder or file in three parts. valid, test: the fractions of its training part that are
+    drawn for the parts that it does not come with. Raises DataError."""
+    return read(Path(path).expanduser(), size).split(valid, test, np.random.default_rng(seed))
 
 
 def detect(path: Path) -> tuple[Path, Format]:

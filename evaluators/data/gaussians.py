@@ -1,7 +1,8 @@
 """Points in the plane from a mixture of Gaussians, on which it can be counted how many modes a generator has found.
 
 Srivastava, Valkov, Russell, Gutmann, Sutton 2017, "VEEGAN", NeurIPS, section 5.1: a ring of eight and a grid of
-twenty-five. Here both are scaled to lie between −1 and 1.
+twenty-five. Lin, Khetan, Fanti, Oh 2018, "PacGAN", NeurIPS, section 4.1: how wide they are. Here both are scaled to lie
+between −1 and 1.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from .images import Images, ImageSplits
 
-DEVIATION = {"ring": 0.05, "grid": 0.025}
-"""Of each Gaussian, in both directions."""
+DEVIATION = {"ring": 0.01, "grid": 0.0125}
+"""Of each Gaussian, in both directions, unless another is asked for."""
 
 
 def centres(kind: str) -> NDArray[np.float64]:
@@ -26,9 +27,9 @@ def centres(kind: str) -> NDArray[np.float64]:
     return np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
 
 
-def gaussians(kind: str, train: int, valid: int, test: int, rng: np.random.Generator) -> ImageSplits:
+def gaussians(kind: str, deviation: float, train: int, valid: int, test: int, rng: np.random.Generator) -> ImageSplits:
     """Points, (N, 2), and the numbers of the Gaussians that they are from, each as often as the others."""
-    middle, deviation = centres(kind), DEVIATION[kind]
+    middle = centres(kind)
 
     def drawn(count: int) -> Images:
         modes = rng.permutation(np.arange(count) % len(middle))

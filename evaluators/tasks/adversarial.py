@@ -50,11 +50,12 @@ LOSSES = {
 
 @dataclass(frozen=True, slots=True)
 class Adam:
-    """How a game is trained. rate: of both players, by the recipe's (2e-4, DCGAN's). critic: how many steps the
-    discriminator takes for one of the generator's."""
+    """How a game is trained, where it has settings of its own. rate: of both players, by the recipe's (2e-4, DCGAN's).
+    betas: None for the recipe's (0.5 and 0.999, DCGAN's). critic: how many steps the discriminator takes for one of the
+    generator's."""
 
     rate: float = 1.0
-    betas: tuple[float, float] = (0.5, 0.999)
+    betas: tuple[float, float] | None = None
     critic: int = 1
 
 
@@ -93,20 +94,28 @@ class Players:
     def adam(self) -> Adam:
         return ADAM.get(self.loss, Adam())
 
-    def discriminator_loss(self, real: Scores, made: Scores, latents: Tensor) -> Tensor:
+    def make(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What is made of latents while the players learn, and its labels: each of several generators makes a whole
+        batch, (generators × N, …)."""
+        if self.several == 1:
+            return self.generator(latents), labels
+        return self.generator.each(latents), None if labels is None else labels.repeat(self.several, 1)
+
+    def discriminator_loss(self, real: Scores, made: Scores) -> Tensor:
         """The mean over the batch, the sum over discriminators. Of MAD-GAN the entropy of naming the generator, or,
         behind all of them, the real data."""
         if self.several > 1:
             last = torch.full((len(real),), self.several, device=real.device)
-            return functional.cross_entropy(real, last) + functional.cross_entropy(
-                made, self.generator.origins(latents)
-            )
+            names = torch.arange(self.several, device=made.device).repeat_interleave(len(made) // self.several)
+            return functional.cross_entropy(real, last) + functional.cross_entropy(made, names)
         return LOSSES[self.loss].discriminator(real, made).mean(0).sum()
 
     def generator_loss(self, made: Scores) -> Tensor:
-        """The mean over the batch, and over the discriminators that are heard: at least one."""
+        """The mean over the batch, and over the discriminators that are heard: at least one. The sum over several
+        generators, for each loses what is its own."""
         if self.several > 1:
-            return functional.cross_entropy(made, torch.full((len(made),), self.several, device=made.device))
+            last = torch.full((len(made),), self.several, device=made.device)
+            return self.several * functional.cross_entropy(made, last)
         each = LOSSES[self.loss].generator(made).mean(0)
         if not (self.dropout and self.discriminator.training):
             return each.mean()
@@ -140,14 +149,14 @@ class Players:
         discriminator's weights and gates, whatever these are. Of second derivatives that way has only those of the
         discriminator's loss.
         """
-        made = self.generator(latents)
+        made, labels_of_made = self.make(latents, labels)
         given = made.detach().requires_grad_(torch.is_grad_enabled())
-        judged = self.discriminator(given, labels)
-        loss = self.discriminator_loss(self.discriminator(real, labels), judged, latents)
+        judged = self.discriminator(given, labels_of_made)
+        loss = self.discriminator_loss(self.discriminator(real, labels), judged)
         of_generator = self.generator_loss(judged)
         if not torch.is_grad_enabled():
             return loss + of_generator
         loss = loss + self.penalty(real, given, labels)
         (gradient,) = torch.autograd.grad(of_generator, given, retain_graph=True)
         followed = (made * gradient).sum()
-        return loss + of_generator.detach() + followed - followed.detach()  # type: ignore[no-any-return]
+        return loss + of_generator.detach() + followed - followed.detach()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -48,6 +47,8 @@ class Generation(Task):
 
     Options:
         data: digits (8×8), or points of Gaussians on a ring (eight) or a grid (twenty-five).
+        deviation: the standard deviation of each Gaussian, where there are some; the ring's radius is 1, and the grid's
+            points are half a unit apart. By default 0.01 and 0.0125, as is usual: the narrower, the harder.
         path: in place of it your own images, in any format that the task `images` reads.
         conditional: whether the generator is told which class to make, and the discriminator which it is.
         latents: how many standard normal numbers the generator makes an example of.
@@ -60,7 +61,7 @@ class Generation(Task):
     family = "GAN"
     recipe = Recipe(
         epochs=30, batch_size=64, learning_rate=2e-4, weight_decay=0.0, gradient_clip=0.0, schedule="constant",
-        optimizer="adam", ema=0.99, search_epochs=40, patience=10,
+        optimizer="adam", momentum=0.5, ema=0.99, search_epochs=40, patience=10,
     )  # fmt: skip
     objectives = ("frechet:min",)
     classes = 1
@@ -70,6 +71,7 @@ class Generation(Task):
         self,
         *,
         data: Literal["digits", "ring", "grid"] = "digits",
+        deviation: float | None = None,
         path: str | None = None,
         conditional: bool = False,
         latents: int = 32,
@@ -83,8 +85,14 @@ class Generation(Task):
         for name, value, least in (("latents", latents, 1), ("samples", samples, 10), ("steps", steps, 1)):
             if value < least:
                 raise ConfigError(f"the task 'generation' has {name} = {value}; expected {least} or more")
+        if deviation is not None and not (0 < deviation < math.inf and data in DEVIATION and path is None):
+            raise ConfigError(
+                f"the task 'generation' has deviation = {deviation}; expected a positive number, and only with "
+                f"data=ring or data=grid"
+            )
         self.data, self.path, self.conditional, self.latents = data, path, conditional, latents
         self.samples, self.steps, self.size, self.split_seed = samples, steps, size, split_seed
+        self.deviation = deviation if deviation is not None else DEVIATION.get(data, 0.0)
         if self.points:
             self.recipe = replace(self.recipe, learning_rate=1e-3, batch_size=128)
 
@@ -94,12 +102,11 @@ class Generation(Task):
 
     @cached_property
     def splits(self) -> ImageSplits:
-        rng = np.random.default_rng(self.split_seed)
         if self.path is not None:
-            dataset = formats.read(Path(os.path.expanduser(self.path)), self.size)
-            return dataset.split(0.2, 0.2, rng)
+            return formats.splits(self.path, self.size, self.split_seed)
         if self.points:
-            return gaussians(self.data, 2_000, 1_000, 1_000, rng)
+            rng = np.random.default_rng(self.split_seed)
+            return gaussians(self.data, self.deviation, 2_000, 1_000, 1_000, rng)
         return Digits(split_seed=self.split_seed).read()
 
     @property
@@ -251,7 +258,7 @@ class Generation(Task):
         found = compared(self._real[split], features)
         if self.points:
             middle = torch.from_numpy(centres(self.data)).to(made)
-            return {**found, **near_centres(made, middle, DEVIATION[self.data])}
+            return {**found, **near_centres(made, middle, self.deviation)}
         counts = torch.bincount(probabilities.argmax(1), minlength=len(self.splits.names))
         return {**found, "inception": inception(probabilities), "modes": float(covered(counts, len(made)))}
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from functools import cached_property
-from pathlib import Path
-
-import numpy as np
 
 from nasengine import ConfigError, Recipe
 
@@ -68,6 +64,5 @@ class Images(ImageClassification):
         return Recipe(epochs=30, batch_size=size, learning_rate=0.1 * size / 128)
 
     def read(self) -> ImageSplits:
-        dataset = formats.read(Path(os.path.expanduser(self.path)), self.size)
-        splits = dataset.split(self.valid, self.test, np.random.default_rng(self.split_seed))
+        splits = formats.splits(self.path, self.size, self.split_seed, self.valid, self.test)
         return splits if self.kept is None else splits.first(self.kept)

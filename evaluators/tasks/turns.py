@@ -37,8 +37,9 @@ def trained(
     epochs, players = fidelity.epochs or recipe.epochs, Players(model)
     adam = players.adam
     own = adam.rate if recipe.learning_rate == task.recipe.learning_rate else 1.0
+    betas = adam.betas if adam.betas and recipe.momentum == task.recipe.momentum else (recipe.momentum, 0.999)
     critic, painter = (
-        torch.optim.Adam(part.parameters(), betas=adam.betas, weight_decay=recipe.weight_decay)
+        torch.optim.Adam(part.parameters(), betas=betas, weight_decay=recipe.weight_decay)
         for part in (players.discriminator, players.generator)
     )
     average = Average(players.generator, recipe.ema)
@@ -94,15 +95,15 @@ class Turns:
         labels = self.task.told(latents)
         last = (self.number + 1) % players.adam.critic == 0
         with torch.set_grad_enabled(last):
-            made = players.generator(latents)
+            made, labels_of_made = players.make(latents, labels)
         given = made.detach()
-        scores, judged = players.discriminator(real, labels), players.discriminator(given, labels)
-        loss = players.discriminator_loss(scores, judged, latents) + players.penalty(real, given, labels)
+        scores, judged = players.discriminator(real, labels), players.discriminator(given, labels_of_made)
+        loss = players.discriminator_loss(scores, judged) + players.penalty(real, given, labels)
         self._descend(self.critic, loss)
         self.number += 1
         self.totals[0] += loss.detach()
         if last:
-            loss = players.generator_loss(players.discriminator(made, labels))
+            loss = players.generator_loss(players.discriminator(made, labels_of_made))
             self._descend(self.painter, loss)
             self.average.update()
             self.totals[1] += players.adam.critic * loss.detach()

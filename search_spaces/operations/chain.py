@@ -34,19 +34,19 @@ class FitChannels(nn.Module):
 
 
 class Bias(nn.Module):
-    """What a layer without normalisation adds: a number for each channel."""
+    """What a layer without normalisation adds: a number for each channel of images, or of vectors."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, vectors: bool = False) -> None:
         super().__init__()
-        self.channels = channels
+        self.channels, self.vectors = channels, vectors
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.bias.view(1, -1, 1, 1)
+        return x + (self.bias if self.vectors else self.bias.view(1, -1, 1, 1))
 
 
 class MaskedLayerNorm(nn.Module):
-    """Layer normalisation over those of the channels that the mask lets through: (N, C, H, W) → the same."""
+    """Layer normalisation over those of the channels that the mask lets through: (N, C, …) → the same."""
 
     def __init__(self, channels: int, mask: nn.Module) -> None:
         super().__init__()
@@ -55,26 +55,27 @@ class MaskedLayerNorm(nn.Module):
         self.mask = mask
 
     def forward(self, x: Tensor) -> Tensor:
-        shares = self.mask(torch.ones_like(x[:1, :, :1, :1]))
-        count = shares.sum() * x.shape[2] * x.shape[3]
-        mean = (x * shares).sum((1, 2, 3), keepdim=True) / count
-        variance = ((x - mean) ** 2 * shares).sum((1, 2, 3), keepdim=True) / count
+        each, rest = [-1, *[1] * (x.dim() - 2)], list(range(1, x.dim()))
+        shares = self.mask(x.new_ones(1, self.channels, *each[1:]))
+        count = shares.sum() * x.shape[2:].numel()
+        mean = (x * shares).sum(rest, keepdim=True) / count
+        variance = ((x - mean) ** 2 * shares).sum(rest, keepdim=True) / count
         x = (x - mean) * torch.rsqrt(variance + 1e-5)
-        return x * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        return x * self.weight.view(each) + self.bias.view(each)
 
 
 def layer_norm(channels: int, mask: nn.Module) -> nn.Module:
     return nn.GroupNorm(1, channels) if isinstance(mask, nn.Identity) else MaskedLayerNorm(channels, mask)
 
 
-def norms(channels: int, group: int, mask: nn.Module) -> dict[str, Callable[[], nn.Module]]:
-    """By name; each (N, channels, H, W) → the same. mask: of the channels."""
+def norms(channels: int, group: int, mask: nn.Module, vectors: bool = False) -> dict[str, Callable[[], nn.Module]]:
+    """By name; each (N, channels, H, W) → the same, or of vectors (N, channels). mask: of the channels."""
     return {
-        "batch": lambda: nn.BatchNorm2d(channels),
+        "batch": lambda: (nn.BatchNorm1d if vectors else nn.BatchNorm2d)(channels),
         "layer": lambda: layer_norm(channels, mask),
         "group": lambda: nn.GroupNorm(int(channels) // math.gcd(int(channels), group), channels),
         "instance": lambda: nn.GroupNorm(channels, channels),  # also for images of one pixel
-        "none": lambda: Bias(channels),
+        "none": lambda: Bias(channels, vectors),
     }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextvars import ContextVar
 from statistics import NormalDist
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrize import register_parametrization
 
-from nasengine import One, mask_channels
+from nasengine import One, SpaceError, mask_channels
 
 from .chain import Nothing
 
@@ -18,6 +20,7 @@ LOSSES = ("non_saturating", "minimax", "least_squares", "hinge", "wgan_gp")
 GAMES = ("two_player", "mad_gan", "dropout_gan")
 REGULARISERS = ("none", "spectral", "r1")
 CONDITIONINGS = ("projection", "concat")
+BATCH_NORMS = ("plain", "conditional")
 
 
 class Game(nn.Module):
@@ -55,10 +58,11 @@ class Adversaries(nn.Module):
 
 
 class Generators(nn.Module):
-    """Several generators; which of them an example is of is read off its first latent, a standard normal number.
+    """Several generators; the first latent, a standard normal number, says which of them makes an example.
 
-    Ghosh, Kulharia, Namboodiri, Torr, Dokania 2018, "Multi-Agent Diverse Generative Adversarial Networks", CVPR; here
-    they share no weights.
+    No generator is given that latent: of what it is made for it would see a part of all values only. Ghosh, Kulharia,
+    Namboodiri, Torr, Dokania 2018, "Multi-Agent Diverse Generative Adversarial Networks", CVPR; here they share no
+    weights.
     """
 
     bounds: Tensor
@@ -74,13 +78,16 @@ class Generators(nn.Module):
         """The number of each example's generator, shape (N,)."""
         return (latents[:, :1] > self.bounds).sum(1)
 
+    def each(self, latents: Tensor) -> Tensor:
+        """What every generator makes of all the latents, one generator after the other: (generators × N, …)."""
+        return torch.cat([member(latents[:, 1:]) for member in self.members])
+
     def forward(self, latents: Tensor) -> Tensor:
-        origins = self.origins(latents)
+        origins, rest = self.origins(latents), latents[:, 1:]
         total: Tensor | None = None
         for index, member in enumerate(self.members):
-            made = member(latents)
-            mine = (origins == index).to(made.dtype).reshape([-1, *[1] * (made.dim() - 1)])
-            total = made * mine if total is None else total + made * mine
+            made = (member(rest).transpose(0, -1) * (origins == index)).transpose(0, -1)
+            total = made if total is None else total + made
         return total  # type: ignore[return-value]
 
 
@@ -150,41 +157,48 @@ class Crop(nn.Module):
         return x[:, :, : self.height, : self.width]
 
 
-class PointBias(nn.Module):
-    """What a layer of vectors without normalisation adds."""
+_told: ContextVar[Tensor | None] = ContextVar("the one-hot labels of what is being made", default=None)
 
-    def __init__(self, channels: int) -> None:
+
+class Told(nn.Sequential):
+    """A generator's layers. While they make something, its labels, the last of the latents, are there to be read by
+    conditional normalisations, however deep these lie."""
+
+    def __init__(self, layers: OrderedDict[str, nn.Module], labels: int) -> None:
+        super().__init__(layers)
+        self.labels = labels
+
+    def forward(self, latents: Tensor) -> Tensor:
+        token = _told.set(latents[:, -self.labels :] if self.labels else None)
+        try:
+            return super().forward(latents)  # type: ignore[no-any-return, no-untyped-call]
+        finally:
+            _told.reset(token)
+
+
+class ConditionalBatchNorm(nn.Module):
+    """Batch normalisation with a scale and a shift for each class: (N, channels, …) → the same.
+
+    de Vries, Strub, Mary, Larochelle, Pietquin, Courville 2017, "Modulating early visual processing by language",
+    NeurIPS, section 2.2; in the generator as Miyato, Koyama 2018, "cGANs with Projection Discriminator", ICLR.
+    """
+
+    def __init__(self, channels: int, labels: int, vectors: bool) -> None:
         super().__init__()
-        self.channels = channels
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.vectors = vectors
+        self.norm = (nn.BatchNorm1d if vectors else nn.BatchNorm2d)(channels, affine=False)
+        self.scale, self.shift = (nn.Linear(labels, channels, bias=False) for _ in range(2))
+        nn.init.ones_(self.scale.weight)
+        nn.init.zeros_(self.shift.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.bias
-
-
-class PointLayerNorm(nn.Module):
-    """Layer normalisation over those of a vector's numbers that the mask lets through."""
-
-    def __init__(self, channels: int, mask: nn.Module) -> None:
-        super().__init__()
-        self.channels = channels
-        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-        self.mask = mask
-
-    def forward(self, x: Tensor) -> Tensor:
-        shares = self.mask(torch.ones_like(x[:1]))
-        mean = (x * shares).sum(1, keepdim=True) / shares.sum()
-        variance = ((x - mean) ** 2 * shares).sum(1, keepdim=True) / shares.sum()
-        return (x - mean) * torch.rsqrt(variance + 1e-5) * self.weight + self.bias  # type: ignore[no-any-return]
-
-
-def point_norms(channels: int, mask: nn.Module) -> dict[str, Callable[[], nn.Module]]:
-    """By name; each (N, channels) → the same."""
-    return {
-        "batch": lambda: nn.BatchNorm1d(channels),
-        "layer": lambda: PointLayerNorm(channels, mask),
-        "none": lambda: PointBias(channels),
-    }
+        labels = _told.get()
+        if labels is None:
+            raise SpaceError("a conditional normalisation stands where no generator is told labels")
+        scale, shift = self.scale(labels), self.shift(labels)
+        if not self.vectors:
+            scale, shift = scale[:, :, None, None], shift[:, :, None, None]
+        return self.norm(x) * scale + shift  # type: ignore[no-any-return]
 
 
 Size = tuple[int, int]

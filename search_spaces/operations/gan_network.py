@@ -11,19 +11,20 @@ from torch import nn
 
 from nasengine import Chooser, One, Task, mask_channels
 
-from .chain import ACTIVATIONS, CONVOLUTIONS, POOLS, Nothing, group_of, norms
+from .chain import ACTIVATIONS, CONVOLUTIONS, POOLS, Bias, Nothing, group_of, norms
 from .gan import (
     Adversaries,
     Cell,
+    ConditionalBatchNorm,
     Discriminator,
     Discriminators,
     Game,
     Generators,
     Size,
+    Told,
     enlarged,
     halved,
     normalised_spectrally,
-    point_norms,
     strided,
     transposed,
 )
@@ -54,6 +55,7 @@ class GANNetwork:
     def build(self) -> Adversaries:
         game = picked(self.one("game", {kind: partial(self._kind, kind) for kind in self.space.games}))
         conditioning = self.value("conditioning", self.space.conditionings) if self.labels else "none"
+        self.latents -= game.generators > 1  # the first of them says which generator it is
         generators = [self.generator() for _ in range(game.generators)]
         scores = game.generators + 1 if game.generators > 1 else 1
         discriminators = [self.discriminator(scores, conditioning) for _ in range(game.discriminators)]
@@ -86,7 +88,11 @@ class GANNetwork:
         return self.one(name, {loss: partial(of, loss) for loss in losses})
 
     def generator(self) -> nn.Module:
-        return self._points("generator", self.latents, self.shape[0]) if not self.sizes else self._painter()
+        """Told the labels, which are the last of its latents."""
+        if self.sizes:
+            return Told(self._painter(), self.labels)
+        layers, width = self._point_layers("generator", self.latents)
+        return Told(OrderedDict(layers=layers, output=nn.Linear(width, self.shape[0])), self.labels)
 
     def discriminator(self, scores: int, conditioning: str) -> nn.Module:
         before = self.shape[0] + (self.labels if conditioning == "concat" else 0)
@@ -96,24 +102,24 @@ class GANNetwork:
             layers, features = self._critic(before)
         return Discriminator(layers, features, scores, self.labels, conditioning)
 
-    def _painter(self) -> nn.Sequential:
+    def _painter(self) -> OrderedDict[str, nn.Module]:
         """From latents to images between −1 and 1."""
         space, sizes = self.space, self.sizes
         width = self.value("generator.stem.width", space.widths)
         flat = sizes[0][0] * sizes[0][1]
-        parts: dict[str, nn.Module] = {
+        parts: OrderedDict[str, nn.Module] = OrderedDict({
             "project": nn.Linear(self.latents, width * flat, bias=False),
             "reshape": nn.Unflatten(1, (int(width), *sizes[0])),
             "norm": self.norm("generator", width),
             "activation": self.activation("generator"),
             "mask": mask_channels(width),
-        }
+        })  # fmt: skip
         for index in range(space.blocks - 1):
             parts[f"block{index}"], width = self._up(index, width)
         last = {"direct": partial(self._direct, width), "convolution": partial(self._indirect, width)}
         parts["output"] = self.one("generator.output", {how: last[how] for how in space.outputs})
         parts["limit"] = nn.Tanh()
-        return nn.Sequential(OrderedDict(parts))
+        return parts
 
     def _direct(self, before: int) -> nn.Module:
         """The image at once, as DCGAN: the last layer is the one that enlarges it, without normalisation."""
@@ -175,7 +181,7 @@ class GANNetwork:
             "none": Nothing,
             "projection": lambda: nn.Sequential(POOLS["average_pool"](), nn.Conv2d(before, width, 1, bias=False)),
         }
-        norm = self.norm("discriminator", width) if index else norms(width, self.group, nn.Identity())["none"]()
+        norm = self.norm("discriminator", width) if index else Bias(width)
         first = nn.Sequential(OrderedDict(
             down=self.one(f"{name}.down", {how: partial(down, how) for how in self.space.downs}), norm=norm,
             activation=self.activation("discriminator"), mask=mask_channels(width),
@@ -219,10 +225,6 @@ class GANNetwork:
         made = {kind: partial(CONVOLUTIONS[kind], before, width, kernel, 1, self.group) for kind in kinds}
         return self.one(f"{name}.convolution", made)
 
-    def _points(self, player: str, before: int, after: int) -> nn.Module:
-        layers, width = self._point_layers(player, before)
-        return nn.Sequential(OrderedDict(layers=layers, output=nn.Linear(width, after)))
-
     def _point_layers(self, player: str, before: int) -> tuple[nn.Module, int]:
         """Fully connected layers of one width, and the width. The discriminator's first has no normalisation."""
         width = self.value(f"{player}.units", self.space.units)
@@ -231,7 +233,7 @@ class GANNetwork:
             own = player == "generator" or index
             return nn.Sequential(OrderedDict(
                 linear=nn.Linear(width if index else before, width, bias=False),
-                norm=self.norm(player, width) if own else point_norms(width, nn.Identity())["none"](),
+                norm=self.norm(player, width) if own else Bias(width, vectors=True),
                 activation=self.activation(player), mask=mask_channels(width),
             ))  # fmt: skip
 
@@ -239,10 +241,16 @@ class GANNetwork:
 
     def norm(self, player: str, width: int) -> nn.Module:
         """One kind for all of a player's layers."""
-        mask = mask_channels(width)
-        known = norms(width, self.group, mask) if self.sizes else point_norms(width, mask)
-        kept = self.space.norms_of(player)
-        return self.one(f"{player}.norm", {kind: known[kind] for kind in kept if kind in known})
+        vectors = not self.sizes
+        known = norms(width, self.group, mask_channels(width), vectors)
+        if player == "generator" and self.labels:
+            ways: dict[str, Callable[[], nn.Module]] = {
+                "plain": known["batch"], "conditional": partial(ConditionalBatchNorm, width, self.labels, vectors),
+            }  # fmt: skip
+            kept = {way: ways[way] for way in self.space.batch_norms}
+            known["batch"] = partial(self.one, "generator.batch_norm", kept)
+        kinds = [kind for kind in self.space.norms_of(player) if kind != "instance" or not vectors]
+        return self.one(f"{player}.norm", {kind: known[kind] for kind in kinds})
 
     def activation(self, player: str) -> nn.Module:
         known: dict[str, Callable[[], nn.Module]] = {**ACTIVATIONS, "leaky_relu": partial(nn.LeakyReLU, 0.2)}

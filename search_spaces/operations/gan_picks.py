@@ -79,6 +79,8 @@ class Picks:
     def around(self, player: str) -> str:
         """What stands around a player's layers."""
         norm, activation = self.of(f"{player}.norm"), self.of(f"{player}.activation")
+        if (player, norm) == ("generator", "batch") and self.of("generator.batch_norm") == "conditional":
+            norm = "conditional batch"
         return f"{'no' if norm == 'none' else norm} norm, {activation.replace('_', ' ')}"
 
     def game(self) -> str:
