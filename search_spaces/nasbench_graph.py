@@ -19,9 +19,12 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
-from nasengine import Architecture, ArchitectureError, Chooser, ConfigError, SearchSpace, Task
+from nasengine import Architecture, ArchitectureError, Chooser, ConfigError, SearchSpace, Task, join
 
-from .operations.graph import GraphNetwork, check_graphs, nasbench_graph_operations
+from .operations.convolutions import Dropout
+from .operations.graph import GraphNetwork, check_graphs
+from .operations.message_passing import Edges
+from .operations.nasbench_graph import OPERATIONS, Skip, operations
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -29,75 +32,85 @@ if TYPE_CHECKING:
 NODES = 4
 LINKS = ("0000", "0001", "0011", "0012", "0013", "0111", "0112", "0122", "0123")
 """The input of each node: 0 is the raw features, n the n-th node; in the benchmark's order."""
-OPERATIONS = ("gat", "gcn", "gin", "cheb", "sage", "arma", "graph", "fc", "skip")
-"""In the benchmark's order."""
+Operations = Callable[[int, int, float], Mapping[str, Callable[[], nn.Module]]]
 Cell = tuple[tuple[int, ...], tuple[str, ...]]
 """The inputs of the nodes, and their operations."""
 
 
 class Joined(nn.Module):
-    """Four operations, joined in one way: (N, features), (2, E) → (N, classes)."""
+    """Four operations, joined in one way: (N, features), (2, E) → (N, classes).
+
+    What a node gives are the channels of its operation, or, if it is a skip and all before it are, the raw features. In
+    a supernet it may be either, so there its rows have places for both, and zeros where it is the other.
+    """
 
     def __init__(
-        self,
-        choose: Chooser,
-        operations: Callable[[int, int], Mapping[str, Callable[[], nn.Module]]],
-        links: Sequence[int],
-        features: int,
-        hidden: int,
-        classes: int,
+        self, choose: Chooser, make: Operations, links: Sequence[int], sizes: tuple[int, int, int], dropout: float
     ) -> None:
         super().__init__()
-        self.links = tuple(links)
-        sizes = [hidden if source else features for source in links]
-        self.nodes = nn.ModuleList(
-            [choose.one(f"node{i}", operations(size, hidden)) for i, size in enumerate(sizes, 1)]
-        )
-        self.norms = nn.ModuleList([nn.BatchNorm1d(hidden) for _ in links])
+        self.links, (features, hidden, classes) = tuple(links), sizes
+        self.nodes, widths = nn.ModuleList(), [(0, features)]
+        for node, source in enumerate(links, 1):
+            kept = choose.one(f"node{node}", make(join(widths[source]), hidden, dropout))
+            kinds = {isinstance(option, Skip) for option in kept.children()}
+            widths.append(widths[source] if kinds == {True} else (hidden, features if True in kinds else 0))
+            for option in kept.children():
+                option.widths = widths[-1]  # type: ignore[assignment]
+            self.nodes.append(kept)
         self.leaves = [node for node in range(1, NODES + 1) if node not in links]
+        self.channels = [widths[leaf][0] for leaf in self.leaves]
         self.head = nn.Sequential(
-            nn.Linear(hidden * len(self.leaves), hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, classes)
+            nn.Linear(join(self.channels), hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, classes)
         )
 
-    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
-        states = [x]
-        for source, node, norm in zip(self.links, self.nodes, self.norms, strict=True):
-            states.append(torch.relu(norm(node(states[source], edges))))
-        return self.head(torch.cat([states[leaf] for leaf in self.leaves], dim=1))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        edges, states = Edges(edge_index[0], edge_index[1], x.shape[0]), [x]
+        for source, node in zip(self.links, self.nodes, strict=True):
+            states.append(node(states[source], edges))
+        read = [states[leaf][:, :count] for leaf, count in zip(self.leaves, self.channels, strict=True)]
+        return self.head(torch.cat(read, dim=1))  # type: ignore[no-any-return]
 
 
 class NASBenchGraphSpace(SearchSpace):
     """The networks of NAS-Bench-Graph: four graph layers of nine kinds, joined in one of nine ways.
 
-    Without `skip` at the input a network has the benchmark's number of parameters; there, the benchmark hands on the
-    raw features, and this space a linear map of them.
+    A skip hands on what it reads, the raw features where no layer is before it; raw features that no layer reads are
+    left out. A network has the benchmark's number of parameters but for those that are not used there: a normalisation
+    for each skip (512) and the weights of later layers for each arma (65,536).
 
-    It needs a task of graphs, or the evaluator `tabular`. Of several graphs, each gets the mean of its nodes.
+    It needs a task of graphs, or the evaluator `tabular`. Of several graphs, each gets the mean of its nodes. In its
+    supernet every layer may read the raw features, so it is large where these are many.
 
     Options:
         hidden: channels of each layer; the benchmark's 256 unless you say. It must be even, for `gat` has two heads.
+        dropout: the rate before each layer and in the head; the benchmark chose one for each data set, for Cora 0.7.
     """
 
     family = "GNN"
 
-    def __init__(self, *, hidden: int = 256) -> None:
+    def __init__(self, *, hidden: int = 256, dropout: float = 0.7) -> None:
         if hidden < 2 or hidden % 2:
             raise ConfigError(f"the space 'nasbench_graph' has hidden = {hidden}; expected an even number")
-        self.hidden = hidden
-        self._operations: Callable[[int, int], Mapping[str, Callable[[], nn.Module]]] = nasbench_graph_operations
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"the space 'nasbench_graph' has dropout = {dropout}; expected a rate from 0 to below 1")
+        self.hidden, self.dropout = hidden, dropout
+        self._operations: Operations = operations
 
     def check(self, task: Task) -> None:
         check_graphs(self.known_as, task)
 
     def build(self, choose: Chooser, task: Task) -> nn.Module:
         sizes = (math.prod(task.input_shape), self.hidden, task.classes)
-        options = {links: partial(Joined, choose, self._operations, tuple(map(int, links)), *sizes) for links in LINKS}
+        options = {
+            links: partial(Joined, choose, self._operations, tuple(map(int, links)), sizes, self.dropout)
+            for links in LINKS
+        }
         return GraphNetwork(choose.one("links", options))
 
     def for_recording(self, task: Task) -> Self:
-        """Without layers, so that a search in a table needs no PyTorch Geometric."""
+        """Without layers, which takes a tenth of the time."""
         space = copy(self)
-        space._operations = lambda channels_in, channels_out: dict.fromkeys(OPERATIONS, nn.Identity)
+        space._operations = lambda channels_in, channels_out, dropout: dict.fromkeys(OPERATIONS, nn.Identity)
         return space
 
     def canonical(self, architecture: Architecture) -> Architecture:
@@ -136,7 +149,7 @@ class NASBenchGraphSpace(SearchSpace):
         return "\n".join([*lines, self.notation(architecture)])
 
 
-def from_nasbench_graph(text: str, *, hidden: int = 256) -> Architecture:
+def from_nasbench_graph(text: str, *, hidden: int = 256, dropout: float = 0.7) -> Architecture:
     """The architecture of a text such as `0012|gcn,gat,skip,fc`. Raises ArchitectureError where it is none."""
     links, _, operations = text.partition("|")
     cell = tuple(operations.split(","))
@@ -144,7 +157,7 @@ def from_nasbench_graph(text: str, *, hidden: int = 256) -> Architecture:
         raise ArchitectureError(
             f"{text[:200]!r} is no network of NAS-Bench-Graph; expected inputs and operations, as 0012|gcn,gat,skip,fc"
         )
-    settings = NASBenchGraphSpace(hidden=hidden).recorded_settings()
+    settings = NASBenchGraphSpace(hidden=hidden, dropout=dropout).recorded_settings()
     return Architecture("nasbench_graph", settings, _picks(tuple(map(int, links)), cell))
 
 

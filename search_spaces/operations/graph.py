@@ -1,10 +1,7 @@
-"""What networks for graphs are made of: where they begin and end, and layers of PyTorch Geometric, which take features
-(N, channels_in) and edges (2, E) to (N, channels_out)."""
+"""Where networks for graphs begin and end, and what in them looks at each node alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -52,35 +49,3 @@ class OnNodes(nn.Module):
 
     def forward(self, x: Tensor, edges: object) -> Tensor:
         return self.layer(x)  # type: ignore[no-any-return]
-
-
-def convolutions() -> Any:
-    """PyTorch Geometric's layers. Raises SpaceError where it is not installed."""
-    try:
-        from torch_geometric import nn as layers
-    except ImportError:
-        raise SpaceError(
-            "graph layers come from PyTorch Geometric, which is missing; install it with: pip install 'nasengine[gnn]'"
-        ) from None
-    return layers
-
-
-def nasbench_graph_operations(channels_in: int, channels_out: int) -> dict[str, Callable[[], nn.Module]]:
-    """The nine operations of NAS-Bench-Graph, in its order, with the sizes that its parameter counts imply.
-
-    Where channels_in and channels_out differ, `skip` is a linear map.
-    """
-    layers = convolutions()
-    sizes = (channels_in, channels_out)
-    skip = nn.Identity if channels_in == channels_out else partial(nn.Linear, *sizes, bias=False)
-    return {
-        "gat": partial(layers.GATConv, channels_in, channels_out // 2, heads=2),
-        "gcn": partial(layers.GCNConv, *sizes),
-        "gin": lambda: layers.GINConv(nn.Linear(*sizes)),
-        "cheb": partial(layers.ChebConv, *sizes, K=2),
-        "sage": partial(layers.SAGEConv, *sizes),
-        "arma": partial(layers.ARMAConv, *sizes),
-        "graph": partial(layers.GraphConv, *sizes),
-        "fc": lambda: OnNodes(nn.Linear(*sizes)),
-        "skip": lambda: OnNodes(skip()),
-    }
