@@ -162,6 +162,16 @@ class Task(Plugin, ABC):
 
         return of_other_sizes(self.example())
 
+    def rows(self, batch: Batch) -> Tensor:
+        """Which rows of the first tensor that a model is called with are each example's, (examples, most), −1 where it
+        has fewer: for judgements that hold a batch's examples against each other. Default: each row is an example."""
+        import torch
+
+        from .inputs import tensors_of
+
+        first = next(iter(tensors_of(batch[0]).values()))
+        return torch.arange(len(first), device=first.device).unsqueeze(1)
+
     def inputs(self, count: int, generator: torch.Generator) -> Tensor:
         """What a model is called with to make so many examples, where models make some: for `nas dissect`. Default:
         normal numbers of the shape that `example` has."""

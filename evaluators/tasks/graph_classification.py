@@ -88,6 +88,14 @@ class GraphClassification(GraphTask[GraphSet]):
         """One graph, and three as one."""
         return self.example(), joined([self.data.graphs[index] for index in self.data.train[:3].tolist()])
 
+    def rows(self, batch: Batch) -> Tensor:
+        """Each graph is an example: its nodes, in their order."""
+        graphs, labels = batch
+        sizes = torch.bincount(graphs.batch, minlength=len(labels))  # type: ignore[arg-type]
+        places = torch.arange(int(sizes.max()), device=sizes.device).expand(len(sizes), -1)
+        first = (sizes.cumsum(0) - sizes).unsqueeze(1)
+        return torch.where(places < sizes.unsqueeze(1), first + places, -1)
+
     def description(self) -> dict[str, Any]:
         given = (
             f"x (N, {self.input_shape[0]}), edge_index (2, E) and batch (N,) of graphs of N nodes together, whose E "

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nasengine import ConfigError, Recipe, Split
 
@@ -125,6 +125,10 @@ class NodeClassification(GraphTask[LabelledGraph]):
         whole = self.example()
         part = self.seen("train").without(self.seen("train").train[::2]).graph
         return whole, Graph(part.x, part.edge_index[:, 1:])
+
+    def rows(self, batch: Batch) -> Tensor:
+        """Each node that the batch asks for is an example."""
+        return (batch[1] != NOT_ASKED).nonzero()
 
     def description(self) -> dict[str, Any]:
         given = f"x (N, {self.input_shape[0]}) and edge_index (2, E) of a graph of N nodes, whose E edges lead from, to"

@@ -25,7 +25,7 @@ class Operation(nn.Module):
 
     def __init__(self, layer: nn.Module, channels: int, dropout: float) -> None:
         super().__init__()
-        self.dropout, self.layer, self.norm = Dropout(dropout), layer, nn.BatchNorm1d(channels)
+        self.dropout, self.layer, self.norm = Dropout(dropout, sparse=True), layer, nn.BatchNorm1d(channels)
         self.widths = channels, 0
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
