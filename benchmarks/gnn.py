@@ -8,6 +8,7 @@ whole recipe, and of random networks. Needs the extra `gnn`, and Cora's files in
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from report import benchmark_file, cores, machine, mean, parser, print_head, print_table, versions
 from scipy.stats import spearmanr
+from zero_cost import correlation, read
 
 import nasengine
 from nasengine.registry import make
@@ -28,9 +30,16 @@ SPACE = "gnn:layers=2,hidden=[16,64]"
 """The space of the searches."""
 CHEAP = "train:epochs=100,patience=20"
 """How their candidates are judged."""
-WHOLE = "train:epochs=200,patience=0"
-"""For NAS-Bench-Graph's networks: of one step an epoch, their batch normalisations learn their statistics late,
-and patience would end the training before."""
+RECIPE = "train:optimizer=sgd,momentum=0,learning_rate=0.1,weight_decay=5e-4,epochs={epochs},patience=0,keep=last"
+"""For NAS-Bench-Graph's networks. Its authors chose hyperparameters for each data set by random search on ten anchors,
+which its table does not hold. These are remembered from the paper's appendix, not looked up: for Cora SGD, with a
+dropout of 0.7, and 400 epochs of 256 channels. That the last epoch is judged, the table tells: of networks that have
+learnt nothing, the test accuracy is far from that of the epoch with the best validation accuracy."""
+ANCHORS = tuple(
+    f"0123|{','.join(['skip'] * front + [kind] * (4 - front))}"
+    for kind in ("gcn", "gat", "gin", "graph", "sage")
+    for front in (2, 1)
+)
 
 
 def trained(architecture: Any, task: str, evaluator: str, seed: int, folder: Path) -> tuple[float, float, float]:
@@ -85,27 +94,62 @@ def searches(task: str, candidates: int, epochs: int, seeds: int, folder: Path, 
     print_table([*columns, "seconds of the search"], rows, markdown)
 
 
-def agreement(task: str, table: Path, count: int, hidden: int, folder: Path, markdown: bool) -> None:
-    """Spearman's ρ between our test accuracies of random networks and those of the benchmark."""
+def agreement(task: str, given: Any, folder: Path) -> None:
+    """Spearman's ρ between our test accuracies of random networks and those of the benchmark, beside ρ between two of
+    our own trainings of some of them; and the level of the anchors."""
     from nasengine.evaluators.data.tables import read_table
     from nasengine.search_spaces.nasbench_graph import from_nasbench_graph
 
-    known = read_table(table)
-    names = np.random.default_rng(0).permutation(sorted(known.rows))[:count].tolist()
-    column = known.columns["test_accuracy"]
-    ours, theirs, began = [], [], time.perf_counter()
-    for number, name in enumerate(names):
-        print(f"network {number} of {count}", file=sys.stderr)
-        ours.append(trained(from_nasbench_graph(name, hidden=hidden), task, WHOLE, 0, folder)[0])
-        theirs.append(100 * float(column[known.rows[name][0]]))
-    rho, p = spearmanr(ours, theirs)
+    known = read_table(benchmark_file(given.table, "nas_bench_graph_cora_citeseer.npz"))
+    recipe = RECIPE.format(epochs=given.agreement_epochs)
+
+    kept = given.out / f"agreement-{given.hidden}-channels-{given.agreement_epochs}-epochs.jsonl"
+    done = {(row["network"], row["seed"]): row for row in read(kept)}
+
+    def ours(name: str, seed: int) -> float:
+        if (name, seed) not in done:
+            found = trained(from_nasbench_graph(name, hidden=given.hidden), task, recipe, seed, folder)
+            done[name, seed] = row = {"network": name, "seed": seed, "test": found[0], "seconds": found[2]}
+            with kept.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            print(f"{name}, seed {seed}: {found[0]:.2f} in {found[2]:.0f} s, {theirs(name):.2f}", file=sys.stderr)
+        return float(done[name, seed]["test"])
+
+    def theirs(name: str) -> float:
+        return 100 * float(known.columns["test_accuracy"][known.rows[name][0]])
+
+    names = np.random.default_rng(0).permutation(sorted(known.rows))[: given.networks].tolist()
+    first, table = [ours(name, 0) for name in names], [theirs(name) for name in names]
+    rows = [agreeing("the benchmark", first, table)]
+    if given.again:
+        second = [ours(name, 1) for name in names[: given.again]]
+        some = first[: given.again]
+        rows += [
+            agreeing("our second seed", some, second),
+            agreeing("the benchmark, of the same", some, table[: given.again]),
+            agreeing("the benchmark, by the mean of two seeds", list(np.mean([some, second], 0)), table[: given.again]),
+        ]
+    columns = [
+        "networks",
+        "our test accuracy, %",
+        "held against",
+        "its test accuracy, %",
+        "Spearman's ρ",
+        "95 % interval",
+    ]
+    print_table(columns, rows, given.markdown)
+    seconds = [row["seconds"] for row in done.values()]
+    print(f"{given.hidden} channels, {given.agreement_epochs} epochs, {mean(seconds, 2)} s a training\n")
+    if given.anchors:
+        anchors = [[name, f"{ours(name, 0):.1f}", f"{theirs(name):.1f}"] for name in ANCHORS]
+        print_table(["anchor", "our test accuracy, %", "the benchmark's, %"], anchors, given.markdown)
+
+
+def agreeing(what: str, ours: list[float], others: list[float]) -> list[str]:
+    """A row: the two, and ρ with its bootstrap interval."""
+    rho, low, high = correlation(np.array(ours), np.array(others), spearmanr, 1000)
     spread = f"{mean(ours, 2)} ({min(ours):.1f}–{max(ours):.1f})"
-    print_table(
-        ["networks", "channels", "our test accuracy, %", "the benchmark's, %", "Spearman's ρ", "seconds"],
-        [[str(count), str(hidden), spread, mean(theirs, 2), f"{rho:.2f} (p = {p:.1g})",
-          f"{time.perf_counter() - began:.0f}"]],
-        markdown,
-    )  # fmt: skip
+    return [str(len(ours)), spread, what, mean(others, 2), f"{rho:.2f}", f"{low:.2f}–{high:.2f}"]
 
 
 def main() -> None:
@@ -118,7 +162,11 @@ def main() -> None:
     options.add_argument("--epochs", type=int, default=50, help="of DARTS in the supernet (default: %(default)s)")
     options.add_argument("--final-seeds", type=int, default=5, help="of what was found (default: %(default)s)")
     options.add_argument("--networks", type=int, default=50, help="of NAS-Bench-Graph (default: %(default)s)")
-    options.add_argument("--hidden", type=int, default=64, help="their channels; the benchmark's are 256")
+    options.add_argument("--again", type=int, default=0, help="how many of these are trained from a second seed")
+    options.add_argument("--anchors", action="store_true", help="whether the ten anchors are trained, too")
+    options.add_argument("--hidden", type=int, default=256, help="their channels (default: %(default)s)")
+    options.add_argument("--out", type=Path, default=Path("gnn"), help="where results are kept, and gone on with")
+    options.add_argument("--agreement-epochs", type=int, default=400, help="default: %(default)s")
     given = options.parse_args()
     cora = given.cora or Path(os.environ.get("NASENGINE_DATA", ".")) / "planetoid"
     if not (cora / "Cora" / "raw").is_dir():
@@ -142,8 +190,7 @@ def main() -> None:
         if "searches" in parts and not quick:
             searches(task, given.candidates, given.epochs, given.final_seeds, folder, given.markdown)
         if "agreement" in parts and not quick:
-            table = benchmark_file(given.table, "nas_bench_graph_cora_citeseer.npz")
-            agreement(task, table, given.networks, given.hidden, folder, given.markdown)
+            agreement(task, given, folder)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
-"""Zero-cost proxies: numbers that an untrained network gives on a batch or two of images, the higher the better.
+"""Zero-cost proxies: numbers that an untrained network gives on a batch or two of examples, the higher the better.
 
 Collected by Abdelfattah, Mehrotra, Dudziak, Lane 2021, "Zero-Cost Proxies for Lightweight NAS", ICLR. As there, what
 sums over weights sums over those of convolutions and linear layers: parameters of two dimensions or more, no biases, no
 normalisation. Normalisation takes its statistics from the batch, as it does at the first step of a training; nothing is
 dropped at random, so that the same weights and images always give the same number. A number that is not finite says
 that the proxy can make nothing of the network.
+
+Examples are images, the nodes of a graph that a batch asks for, or graphs: the task says which rows of its first tensor
+are whose (`Task.rows`). What is said here of an image holds for its rows: of a node its own features, though others
+depend on them, too; of a graph its nodes in their order.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nasengine import Task
+from nasengine import Task, made_of, tensors_of
 
 NORMALISATIONS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 """What synflow leaves out; the first is batch and instance normalisation."""
@@ -38,7 +42,7 @@ ACTIVATIONS = frozenset(
 
 
 class Subject:
-    """An untrained model and batches of a task, each (inputs, labels), where the model is.
+    """An untrained model and batches of a task, each (what a model is called with, labels), where the model is.
 
     The model stays as it is: the proxies look at a copy. What several of them need is computed once.
     """
@@ -53,8 +57,19 @@ class Subject:
 
     @property
     def inputs(self) -> Tensor:
-        inputs: Tensor = self.batches[0][0]
-        return inputs
+        """The first tensor that the model is called with: images, or the features of nodes."""
+        return next(iter(tensors_of(self.batches[0][0]).values()))
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """(examples, most): which rows of the inputs are whose, −1 where an example has fewer."""
+        return self.task.rows(self.batches[0])
+
+    def given(self, inputs: Tensor) -> Any:
+        """What the model is called with on the first batch, with these inputs."""
+        like = self.batches[0][0]
+        tensors = tensors_of(like)
+        return made_of({**tensors, next(iter(tensors)): inputs}, like)
 
     @cached_property
     def gradients(self) -> Sequence[Tensor]:
@@ -112,7 +127,8 @@ def fisher(subject: Subject) -> float:
     """Σ ½ mean((Σ a ∂L/∂a)²) over the channels of what convolutions and linear layers give (Theis, Korshunova, Tejani,
     Huszár 2018, "Faster gaze prediction with dense networks and Fisher pruning", arXiv:1801.05787).
 
-    a ∂L/∂a is summed over a channel's pixels, the square averaged over the images; L is the batch's mean loss.
+    a ∂L/∂a is summed over a channel's pixels, the square averaged over the images, or over all nodes; L is the batch's
+    mean loss.
     """
     outputs: list[Tensor] = []
 
@@ -150,8 +166,8 @@ def zico(subject: Subject) -> float:
 
 def synflow(subject: Subject) -> float:
     """log Σ θ · ∂R/∂θ, where R is the sum of what the network of the absolute weights, without normalisation, gives
-    for one image of ones (Tanaka, Kunin, Yamins, Ganguli 2020, "Pruning neural networks without any data by iteratively
-    conserving synaptic flow", NeurIPS).
+    for one image of ones, or for the batch's graphs with features of ones (Tanaka, Kunin, Yamins, Ganguli 2020,
+    "Pruning neural networks without any data by iteratively conserving synaptic flow", NeurIPS).
 
     Without the logarithm, and without float64, it overflows in deep networks. It sees no data: one image is enough.
     """
@@ -163,8 +179,10 @@ def synflow(subject: Subject) -> float:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.abs_()
-    weights, ones = weights_of(model), torch.ones_like(subject.inputs[:1], dtype=torch.float64)
-    gradients = torch.autograd.grad(model(ones).sum(), weights, materialize_grads=True)
+    ones = torch.ones_like(subject.inputs, dtype=torch.float64)
+    given = ones[:1] if isinstance(subject.batches[0][0], Tensor) else subject.given(ones)
+    weights = weights_of(model)
+    gradients = torch.autograd.grad(model(given).sum(), weights, materialize_grads=True)
     flow = _total(w * g for w, g in zip(weights, gradients, strict=True))
     return math.log(flow) if flow > 0 else -math.inf
 
@@ -174,8 +192,8 @@ def jacob_cov(subject: Subject) -> float:
     summed outputs in each image (Mellor, Turner, Storkey, Crowley 2020, "Neural Architecture Search without Training",
     arXiv:2006.04647v1)."""
     inputs = subject.inputs.detach().clone().requires_grad_()
-    (jacobian,) = torch.autograd.grad(subject.model(inputs).sum(), inputs)
-    correlations = torch.corrcoef(jacobian.flatten(1).double())
+    (jacobian,) = torch.autograd.grad(subject.model(subject.given(inputs)).sum(), inputs)
+    correlations = torch.corrcoef(of_examples(jacobian.flatten(1).double(), subject.rows))
     if not correlations.isfinite().all():
         return -math.inf  # an image on which nothing depends
     shifted = torch.linalg.eigvalsh(correlations) + 1e-5
@@ -187,11 +205,11 @@ def naswot(subject: Subject) -> float:
     Storkey, Crowley 2021, "Neural Architecture Search without Training", ICML).
 
     A unit is an entry of what goes into an activation function, any kind of which counts, and on where that is above
-    zero.
+    zero. Graphs of different sizes are held against each other in the nodes that both have.
     """
-    agreements = Agreements(len(subject.inputs))
+    agreements = Agreements(len(subject.inputs), subject.rows)
     with torch.no_grad(), agreements:
-        subject.model(subject.inputs)
+        subject.model(subject.given(subject.inputs))
     if not agreements.units:
         return -math.inf
     sign, logarithm = torch.linalg.slogdet(agreements.kernel)
@@ -199,23 +217,29 @@ def naswot(subject: Subject) -> float:
 
 
 class Agreements(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Watches the activations of a forward pass. kernel: (images, images), in how many units two images agree."""
+    """Watches the activations of a forward pass. kernel: (examples, examples), in how many units two examples agree.
 
-    def __init__(self, images: int) -> None:
+    count: of rows. rows: which of them are whose, see Task.rows; by default each is an example. units: of a row.
+    """
+
+    def __init__(self, count: int, rows: Tensor | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.images, self.units = images, 0
+        self.rows = torch.arange(count).unsqueeze(1) if rows is None else rows
+        self.count, self.units = count, 0
         self._products: Tensor | float = 0.0
 
     @property
     def kernel(self) -> Tensor:
         # the codes are ±1, so their product is the units that agree less those that do not
-        return (self._products + self.units) / 2  # type: ignore[return-value]
+        there = (self.rows >= 0).double()
+        return (self._products + self.units * (there @ there.T)) / 2
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.overloadpacket in ACTIVATIONS and args[0].shape[:1] == (self.images,):
+        if func.overloadpacket in ACTIVATIONS and args[0].shape[:1] == (self.count,):
             values = args[0].movedim(1, -1) if args[0].dim() > 2 else args[0]  # no copy where channels come last
             codes = (values > 0).flatten(1).float().mul_(2).sub_(1)
             self.units += codes.shape[1]
+            codes = of_examples(codes, self.rows)
             self._products = self._products + (codes @ codes.T).double()  # whole numbers below 2²⁴: exact
         return func(*args, **(kwargs or {}))
 
@@ -231,6 +255,11 @@ PROXIES: dict[str, Callable[[Subject], float]] = {
     "zico": zico,
     "plain": plain,
 }
+
+
+def of_examples(values: Tensor, rows: Tensor) -> Tensor:
+    """(rows, units) → (examples, most · units): each example's rows one after the other, zeros where it has fewer."""
+    return (values[rows] * (rows >= 0).unsqueeze(2)).flatten(1)
 
 
 def _total(terms: Any) -> float:

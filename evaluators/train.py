@@ -25,11 +25,12 @@ from .weight_sharing import SharedWeights
 
 
 class Train(Evaluator):
-    """Trains each candidate from scratch and judges it on the validation data, at its best epoch.
+    """Trains each candidate from scratch and judges it on the validation data, at its best epoch or its last.
 
     Options:
         patience: epochs without a better validation result after which training stops, by the task's recipe unless you
             say; 0 never stops early.
+        keep: the epoch whose weights are judged and kept: the `best` one by the validation data, or the `last`.
         epochs, batch_size, learning_rate, momentum, weight_decay: of the task's recipe, where you want others. The
             momentum is SGD's, or the first of Adam's betas; weights decay all alike, normalisation and biases too.
         optimizer: `sgd` (with Nesterov momentum), `adamw`, which has learning_rate = 0.003 and weight_decay = 0.05
@@ -64,6 +65,7 @@ class Train(Evaluator):
         self,
         *,
         patience: int | None = None,
+        keep: Literal["best", "last"] = "best",
         epochs: int | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
@@ -93,7 +95,9 @@ class Train(Evaluator):
                 f"the evaluator 'train' has inherit = {inherit} and supernet_epochs = {supernet_epochs}; expected "
                 f"supernet, and epochs only with it"
             )
-        self.seeds = seeds
+        if keep not in ("best", "last"):
+            raise ConfigError(f"the evaluator 'train' has keep = {keep!r}; expected best or last")
+        self.seeds, self.last = seeds, keep == "last"
         self.shared = SharedWeights(supernet_epochs) if inherit else None
         self.learns, self.needs = inherit is not None, frozenset({"supernet"} if inherit else ())
         given = {
@@ -126,7 +130,7 @@ class Train(Evaluator):
         for training in context.trainings(self.seeds):
             if training > 0:
                 model = self._beginning(architecture, fidelity, context)
-            best = BestEpoch(model, objectives[0])
+            best = BestEpoch(model, objectives[0], self.last)
             context.keep(best=best)
             for metrics in _until_it_stops(best, recipe.patience, task.fit(model, fidelity, context, recipe)):
                 shown = {**finished.metrics, "train_loss": metrics["train_loss"]} if finished.metrics else metrics
@@ -154,20 +158,24 @@ class Train(Evaluator):
 
 
 class BestEpoch:
-    """The best epoch so far: its metrics and weights. Something that a checkpoint can keep."""
+    """The best epoch so far: its metrics and weights; of the last one where this is asked for. Something that a
+    checkpoint can keep."""
 
-    def __init__(self, model: nn.Module, objective: Objective) -> None:
-        self.model, self.objective = model, objective
+    def __init__(self, model: nn.Module, objective: Objective, last: bool = False) -> None:
+        self.model, self.objective, self.last = model, objective, last
         self.metrics: dict[str, float] = {}
+        self.record: dict[str, float] = {}
         self.age = 0
         self.epochs = 0
         self.weights: dict[str, Any] = {}
 
     def update(self, metrics: Metrics) -> None:
         self.age, self.epochs = self.age + 1, self.epochs + 1
-        if not self.metrics or _better(metrics, self.metrics, self.objective):
+        better = not self.record or _better(metrics, self.record, self.objective)
+        if better:
+            self.record, self.age = {**metrics}, 0
+        if better or self.last:
             self.metrics = {**metrics, "epochs": float(self.epochs)}
-            self.age = 0
             self.weights = {key: tensor.clone() for key, tensor in self.model.state_dict().items()}
 
     def restore(self) -> None:
@@ -175,10 +183,14 @@ class BestEpoch:
             self.model.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"metrics": self.metrics, "age": self.age, "epochs": self.epochs, "weights": self.weights}
+        return {
+            "metrics": self.metrics, "record": self.record, "age": self.age, "epochs": self.epochs,
+            "weights": self.weights,
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.metrics, self.age, self.epochs = state["metrics"], state["age"], state["epochs"]
+        self.metrics, self.record = state["metrics"], state["record"]
+        self.age, self.epochs = state["age"], state["epochs"]
         device = next(self.model.parameters()).device
         self.weights = {key: tensor.to(device) for key, tensor in state["weights"].items()}
 

@@ -13,7 +13,18 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 
-from nasengine import Architecture, ConfigError, Context, Evaluator, Fidelity, Metrics, TrainingDiverged, cost_of
+from nasengine import (
+    Architecture,
+    Batch,
+    ConfigError,
+    Context,
+    Evaluator,
+    Fidelity,
+    Metrics,
+    Task,
+    TrainingDiverged,
+    cost_of,
+)
 
 from .proxies import PROXIES, Subject
 
@@ -22,11 +33,11 @@ VOTERS = ("synflow", "jacob_cov", "snip")
 """Who votes unless others are named: the three of Abdelfattah et al. 2021, section 3.3."""
 WHY = {
     "synflow": ": nothing passes from its input to its output",
-    "jacob_cov": ": its output does not depend on some of the images",
-    "naswot": ": it has no activation functions, or different images switch on the same units",
+    "jacob_cov": ": its output does not depend on some of the examples",
+    "naswot": ": it has no activation functions, or different examples switch on the same units",
 }
 BATCH_SEED = REFERENCE_SEED = 0
-"""All candidates are held to the same images, and to the same reference: what differs is the candidate."""
+"""All candidates are held to the same examples, and to the same reference: what differs is the candidate."""
 
 
 class ZeroCost(Evaluator):
@@ -39,7 +50,7 @@ class ZeroCost(Evaluator):
         proxy: synflow, naswot, jacob_cov, grad_norm, snip, grasp, fisher, zico, plain, parameters or flops; or
             several, as synflow+naswot, which then vote: `vote` is the mean of the places that the candidate takes, by
             each proxy, among the reference architectures. `vote` alone is that of synflow, jacob_cov and snip.
-        batch_size: how many images the proxies see.
+        batch_size: how many images, or graphs, the proxies see; of one graph they see all training nodes.
         batches: how many batches zico compares; the other proxies see the first only.
         seeds: how many initialisations the scores are averaged over.
         reference: among how many random architectures, the same for all candidates, a vote places a candidate.
@@ -84,17 +95,7 @@ class ZeroCost(Evaluator):
     def _scores(self, architecture: Architecture, fidelity: Fidelity, context: Context) -> dict[str, float]:
         """Every proxy's mean over the initialisations, and the costs."""
         task = context.task
-        generator = torch.Generator().manual_seed(BATCH_SEED)
-        batches = list(islice(task.train_batches(self.batch_size, generator, (0.0, fidelity.data)), self.batches))
-        if not all(isinstance(batch, tuple | list) and isinstance(batch[0], torch.Tensor) for batch in batches):
-            raise ConfigError(
-                f"the evaluator 'zero_cost' expects batches of inputs and labels; the task {task.known_as!r} has others"
-            )
-        if len(batches) < self.batches:
-            raise ConfigError(
-                f"the evaluator 'zero_cost' expects {self.batches} batches of {self.batch_size}; the training data of "
-                f"the task {task.known_as!r} has {len(batches)}: choose a smaller batch_size"
-            )
+        batches = self._drawn(task, fidelity.data)
         totals = dict.fromkeys((name for name in self.proxies if name in PROXIES), 0.0)
         for _ in range(self.seeds):
             model = context.model(architecture)
@@ -102,6 +103,32 @@ class ZeroCost(Evaluator):
             for name in totals:
                 totals[name] += PROXIES[name](subject) / self.seeds
         return {**totals, **cost_of(model, task)}
+
+    def _drawn(self, task: Task, data: float) -> list[Batch]:
+        """The first batches of the training data; where it is one batch, whatever its size is, as a graph's nodes are,
+        the batches of as many parts of it."""
+        parts = [(0.0, data)]
+        for _ in range(2):
+            generator = torch.Generator().manual_seed(BATCH_SEED)
+            batches = [
+                batch
+                for part in parts
+                for batch in islice(task.train_batches(self.batch_size, generator, part), self.batches)
+            ]
+            if not all(isinstance(batch, tuple | list) and len(batch) == 2 for batch in batches):
+                raise ConfigError(
+                    f"the evaluator 'zero_cost' expects batches of inputs and labels; the task {task.known_as!r} has "
+                    f"others"
+                )
+            if len(batches) >= self.batches:
+                return batches[: self.batches]
+            parts = [(data * i / self.batches, data * (i + 1) / self.batches) for i in range(self.batches)]
+            if len(batches) > 1 or len(task.rows(batches[0])) < self.batches * self.batch_size:
+                break
+        raise ConfigError(
+            f"the evaluator 'zero_cost' expects {self.batches} batches of {self.batch_size}; the training data of the "
+            f"task {task.known_as!r} has {len(batches)}: choose a smaller batch_size"
+        )
 
     def _reference_scores(
         self, architecture: Architecture, fidelity: Fidelity, context: Context

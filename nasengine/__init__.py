@@ -33,6 +33,7 @@ if _TYPE_CHECKING:
     from .comparing import Compared, compare
     from .context import Context
     from .cost import cost_of
+    from .inputs import made_of, tensors_of
     from .paths import batch_statistics, fair_paths, recalibrate, train_paths
     from .plan import Observer
     from .prediction import Prediction, predict
@@ -66,6 +67,7 @@ _LATER = {
     "inherit": "supernet",
     "join": "widths",
     "learning_rate": "training",
+    "made_of": "inputs",
     "mask_channels": "widths",
     "once": "sharing",
     "optimizer_of": "training",
@@ -75,6 +77,7 @@ _LATER = {
     "shared": "sharing",
     "strategy_named": "registry",
     "supernet_recipe": "training",
+    "tensors_of": "inputs",
     "train_paths": "paths",
 }
 """Names whose modules import torch or pydantic: fetched when first used, so that `import nasengine` stays light."""
@@ -86,9 +89,9 @@ __all__ = [
     "OneShotStrategy", "Pick", "PluginError", "Prediction", "Recipe", "Request", "Run", "RunError", "RunFailed",
     "SearchSpace", "Several", "Shapes", "SpaceError", "Split", "Stopper", "Strategy", "Supernet", "Task",
     "TrainingDiverged", "Trial", "batch_statistics", "build", "compare", "conv2d", "cost_of", "evaluator_named",
-    "fair_paths", "inherit", "join", "learning_rate", "mask_channels", "once", "optimizer_of", "predict", "profile",
-    "recalibrate", "reference", "references", "resume", "search", "shared", "strategy_named", "supernet_recipe",
-    "train", "train_paths",
+    "fair_paths", "inherit", "join", "learning_rate", "made_of", "mask_channels", "once", "optimizer_of", "predict",
+    "profile", "recalibrate", "reference", "references", "resume", "search", "shared", "strategy_named",
+    "supernet_recipe", "tensors_of", "train", "train_paths",
 ]  # fmt: skip
 
 

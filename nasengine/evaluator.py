@@ -167,8 +167,11 @@ class ForeseeingEvaluator(Evaluator):
 
 
 def is_classifier(task: Task) -> bool:
-    """Whether the task's models sort tensors into classes."""
-    import torch
+    """Whether the task's models sort tensors into classes, or what is made of such, as graphs are."""
+    from .inputs import tensors_of
 
     classes = getattr(task, "classes", None)
-    return isinstance(classes, int) and classes > 1 and isinstance(task.example(), torch.Tensor)
+    try:
+        return isinstance(classes, int) and classes > 1 and bool(tensors_of(task.example()))
+    except ConfigError:
+        return False

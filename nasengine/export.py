@@ -8,7 +8,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from .errors import ExportError, near_miss, one_line
 from .storage import write_atomically
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from .run import Run
 
@@ -30,7 +30,9 @@ def export(run: Run, path: str | Path, format: str | None = None) -> Path:
     format: by default what the path ends with.
         json: the architecture.
         safetensors: the trained weights; as metadata the architecture's JSON, the task's description and our version.
-        onnx: the trained model, from "input" to "output", for batches of any size; the same metadata.
+        onnx: the trained model, from "input" to "output", for batches of any size; the same metadata. The inputs of one
+            that is called with something else than a tensor are the tensors that this holds, by their names: `x` and
+            `edge_index` of a graph of any size, and of several graphs `batch`.
         py: the trained model as a program that needs torch and nothing else.
 
     Raises ExportError where the format is unknown, the model cannot be written in it, or the file cannot be written;
@@ -41,8 +43,8 @@ def export(run: Run, path: str | Path, format: str | None = None) -> Path:
     write = FORMATS[chosen]
     if chosen not in ("json", *run.task.exports):
         raise ExportError(
-            f"a model of the task {run.task.known_as!r} is not called with a tensor, as one must be to be written as "
-            f"{chosen}; export it as {run.task.exports[0]}"
+            f"a model of the task {run.task.known_as!r} cannot be written as {chosen}; export it as "
+            f"{run.task.exports[0]}"
         )
     if not path.parent.is_dir():
         raise ExportError(f"the folder {path.parent} is not there; make it, or choose another path than {path}")
@@ -86,7 +88,8 @@ def _python(run: Run) -> bytes:
     about = {"found by": found_by, "architecture": architecture.id, **task}
     if {"mean", "standard_deviation"} <= task.keys():
         about["inputs"] = "(values - mean) / standard deviation, each channel with its own"
-    return standalone_source(run.best_model(), run.task.example(), about).encode()
+    first, *others = run.task.examples()
+    return standalone_source(run.best_model(), first, about, others).encode()
 
 
 def _onnx(run: Run) -> bytes:
@@ -94,17 +97,21 @@ def _onnx(run: Run) -> bytes:
         raise ExportError('ONNX needs two more packages; install them with: pip install "nasengine[onnx]"')
     import torch
 
-    model, example = run.best_model(), run.task.example()
+    from .inputs import Apart, free_sizes, tensors_of
+
+    model, examples = run.best_model(), run.task.examples()
+    apart = Apart(model, examples[0]).eval()
+    free = [dict.fromkeys(dims, torch.export.Dim.DYNAMIC) for dims in free_sizes(examples).values()]
     try:
         with _silence():
             exported: Any = torch.onnx.export(
-                model,
-                (example,),
+                apart,
+                tuple(tensors_of(examples[-1]).values()),  # a size of 1 would be taken for one that is always 1
                 dynamo=True,
                 verbose=False,
-                input_names=["input"],
+                input_names=list(apart.names),
                 output_names=["output"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=(tuple(free),),
             )
         proto = exported.model_proto
         for node in proto.graph.node:
@@ -116,14 +123,15 @@ def _onnx(run: Run) -> bytes:
         raise ExportError(
             f"torch cannot write the model as ONNX ({one_line(error)}); export it as safetensors"
         ) from error
-    _compare_onnx(content, model, example)
+    _compare_onnx(content, model, examples)
     return content
 
 
-def _compare_onnx(content: bytes, model: nn.Module, example: Tensor) -> None:
+def _compare_onnx(content: bytes, model: nn.Module, examples: Sequence[Any]) -> None:
     """Raises ExportError where onnxruntime is there, knows the file's operators, and gives another output."""
     import torch
 
+    from .inputs import tensors_of
     from .standalone import difference
 
     try:
@@ -132,9 +140,13 @@ def _compare_onnx(content: bytes, model: nn.Module, example: Tensor) -> None:
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except Exception:  # not there, or too old for the file
         return
-    (given,) = session.run(["output"], {"input": example.numpy()})
-    with torch.no_grad():
-        off = difference(model(example), torch.from_numpy(given))
+    asked = {value.name for value in session.get_inputs()}  # what the model does not look at is no input
+    off = 0.0
+    for example in examples:
+        tensors = {name: tensor.numpy() for name, tensor in tensors_of(example).items() if name in asked}
+        (given,) = session.run(["output"], tensors)
+        with torch.no_grad():
+            off = max(off, difference(model(example), torch.from_numpy(given)))
     if not off <= ONNX_TOLERANCE:
         raise ExportError(
             f"the ONNX model gives other outputs than the model (off by {off:.1g} of their scale); export it as "

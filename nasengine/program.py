@@ -24,7 +24,8 @@ from torch.nn import functional
 
 from .constructor import constructor_call
 from .errors import ExportError
-from .tracing import MODEL, OneArgument, scopes, trace, uses_attribute
+from .inputs import Apart
+from .tracing import MODEL, scopes, trace, uses_attribute
 
 WIDTH = 100
 VALUE = "fx_value_"
@@ -37,12 +38,13 @@ NOT_VARIABLES = frozenset(
 class Program:
     """A model as the statements of a class.
 
-    network: its layers and tensors, under their names in that class. argument: the name of `forward`'s argument.
+    like: what the model is called with. network: its layers and tensors, under their names in that class. arguments:
+    the names of `forward`'s arguments.
     Raises ExportError where the model cannot be traced, or needs code that is neither torch's nor Python's.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._root = OneArgument(model)
+    def __init__(self, model: nn.Module, like: Any) -> None:
+        self._root = Apart(model, like)
         graph = trace(self._root)
         self._nodes = list(graph.nodes)
         used = dict.fromkeys(str(node.target) for node in self._nodes if uses_attribute(node))
@@ -56,8 +58,8 @@ class Program:
         self._attributes: dict[str, str] = {}
         for path in used:
             self._adopt(path)
-        argument = next(iter(inspect.signature(model.forward).parameters))
-        self.argument = "x" if argument in NOT_VARIABLES else argument
+        names = list(inspect.signature(model.forward).parameters)[:1] if isinstance(like, Tensor) else self._root.names
+        self.arguments = ["x" if name in NOT_VARIABLES else name for name in names]
         self._variables = self._name_variables()
         for number, node in enumerate(self._nodes):
             node.name, node.type = f"{VALUE}{number}", None
@@ -167,7 +169,7 @@ class Program:
         names = []
         for number, node in enumerate(self._nodes):
             last_use = {name: last for name, last in last_use.items() if last > number}
-            wanted = self.argument if node.op == "placeholder" else self._wanted(node)
+            wanted = self.arguments[number] if node.op == "placeholder" else self._wanted(node)
             names.append(_first_free(wanted, {*NOT_VARIABLES, *last_use}))
             last_use[names[-1]] = max((place[user] for user in node.users), default=number)
         return names

@@ -6,13 +6,14 @@ import base64
 import copy
 import io
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .errors import ExportError, one_line
+from .inputs import ONE, of_other_sizes, shapes_in_words, tensors_of
 from .models import weights
 from .program import Program
 
@@ -23,7 +24,7 @@ TEMPLATE = '''\
 
 {imports}
 
-INPUT_SHAPE = {input_shape}
+{sizes}
 
 
 class Network(nn.Module):
@@ -33,7 +34,7 @@ class Network(nn.Module):
         super().__init__()
 {layers}
 
-    def forward(self, {argument}: Tensor) -> Tensor:
+    def forward(self, {arguments}) -> Tensor:
 {forward}
 
 
@@ -46,11 +47,12 @@ def load() -> Network:
 
 def main() -> None:
     network = load()
-    example = torch.zeros(1, *INPUT_SHAPE{dtype})
+    example = {example}
     with torch.no_grad():
-        output = network(example)
+        output = network(*example)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    print(f"input {{tuple(example.shape)}} -> output {{tuple(output.shape)}}, {{parameters:,}} parameters")
+    shapes = ", ".join(str(tuple(value.shape)) for value in example)
+    print(f"input {{shapes}} -> output {{tuple(output.shape)}}, {{parameters:,}} parameters")
 
 
 # The trained weights: what torch.save writes, in base64.
@@ -63,35 +65,45 @@ if __name__ == "__main__":
 '''
 
 
-def standalone_source(model: nn.Module, example: Tensor, about: Mapping[str, Any]) -> str:
+def standalone_source(
+    model: nn.Module, example: Any, about: Mapping[str, Any], others: Sequence[Any] | None = None
+) -> str:
     """The source of a module with a class `Network` and a function `load`, which returns it with its trained weights.
 
-    example: a batch that the model can be called with. about: what a user must know, by name, for the docstring.
-    The source is run, and compared with the model on the example, before it is returned. Raises ExportError where
-    torch.fx cannot trace the model, a layer cannot be written down, or an output is off by more than 1e-5 of the scale.
+    example: what the model can be called with: a batch, or a dataclass of tensors, which are then the network's
+    arguments. about: what a user must know, by name, for the docstring. others: of other sizes than the example; by
+    default a larger batch. The source is run, and compared with the model on all of them, before it is returned. Raises
+    ExportError where torch.fx cannot trace the model, a layer cannot be written down, or an output is off by more than
+    1e-5 of the scale.
     """
     model = copy.deepcopy(model).cpu().eval()
+    examples = list(of_other_sizes(example)) if others is None else [example, *others]
     with torch.no_grad():
-        output = model(example)
-    if not isinstance(output, Tensor):
+        outputs = [model(one) for one in examples]
+    if not isinstance(outputs[0], Tensor):
         raise ExportError(
-            f"the model gives a {type(output).__name__}, and a Python file is written for models that give one tensor"
+            f"the model gives a {type(outputs[0]).__name__}, and a Python file is written for models that give one "
+            f"tensor"
         )
-    program = Program(model)
+    program = Program(model, example)
+    shapes, shape = shapes_in_words(examples, outputs)
+    if not isinstance(example, Tensor):
+        shapes = [f"{name} {words}" for name, words in zip(program.arguments, shapes, strict=True)]
+    sizes, values = _an_example(example)
     buffer = io.BytesIO()
     torch.save(weights(program.network), buffer)
     source = TEMPLATE.format(
-        docstring=_docstring(about),
+        docstring=_docstring(about, "inputs" if isinstance(example, Tensor) else ", ".join(program.arguments)),
         imports="\n".join(program.imports()),
-        input_shape=tuple(example.shape[1:]),
-        shapes=f"{_shape(example)} -> {_shape(output)}",
+        sizes=sizes,
+        shapes=f"{', '.join(shapes)} -> {shape}",
         layers=textwrap.indent("\n".join(program.layers()), " " * 8),
-        argument=program.argument,
+        arguments=", ".join(f"{name}: Tensor" for name in program.arguments),
         forward=textwrap.indent("\n".join(program.forward()), " " * 8),
-        dtype="" if example.dtype == torch.float32 else f", dtype={example.dtype}",
+        example=values,
         weights="\n".join(textwrap.wrap(base64.b64encode(buffer.getvalue()).decode(), 100)),
     )
-    _prove(source, example, output)
+    _prove(source, examples, outputs)
     return source
 
 
@@ -104,13 +116,15 @@ def difference(expected: Tensor, given: Tensor) -> float:
     return float(off.max() / expected.nan_to_num(0, 0, 0).abs().max().clamp(min=1e-30)) if len(off) else 0.0
 
 
-def _prove(source: str, example: Tensor, output: Tensor) -> None:
+def _prove(source: str, examples: Sequence[Any], outputs: Sequence[Tensor]) -> None:
     """Runs the source, which is our own. Raises ExportError where it fails, or gives another output."""
     namespace: dict[str, Any] = {"__name__": "standalone"}
     try:
         exec(compile(source, "standalone.py", "exec"), namespace)  # noqa: S102
         with torch.no_grad(), torch.random.fork_rng(devices=[]):  # weights are drawn before they are loaded
-            off = difference(output, namespace["load"]()(example))
+            network = namespace["load"]()
+            given = [network(*tensors_of(example).values()) for example in examples]
+            off = max(map(difference, outputs, given))
     except Exception as error:
         raise ExportError(f"the Python code written for the model does not run: {one_line(error)}") from error
     if not off <= TOLERANCE:
@@ -120,13 +134,23 @@ def _prove(source: str, example: Tensor, output: Tensor) -> None:
         )
 
 
-def _shape(batch: Tensor) -> str:
-    return f"({', '.join(['N', *map(str, batch.shape[1:])])})"
+def _an_example(example: Any) -> tuple[str, str]:
+    """The constant that says the input's size, and the code of a list of zeros of such: of one example where it is a
+    batch, else as large as the example."""
+    kinds = {
+        name: "" if tensor.dtype == torch.float32 else f", dtype={tensor.dtype}"
+        for name, tensor in tensors_of(example).items()
+    }
+    if isinstance(example, Tensor):
+        return f"INPUT_SHAPE = {tuple(example.shape[1:])}", f"[torch.zeros(1, *INPUT_SHAPE{kinds[ONE]})]"
+    sizes = ", ".join(f'"{name}": {tuple(tensor.shape)}' for name, tensor in tensors_of(example).items())
+    zeros = "".join(f'        torch.zeros(INPUT_SHAPES["{name}"]{kind}),\n' for name, kind in kinds.items())
+    return f"INPUT_SHAPES = {{{sizes}}}", f"[\n{zeros}    ]"
 
 
-def _docstring(about: Mapping[str, Any]) -> str:
+def _docstring(about: Mapping[str, Any], inputs: str) -> str:
     lines = ["A trained neural network. It needs PyTorch and nothing else.", ""]
-    lines += ["    network = load()", "    with torch.no_grad():", "        outputs = network(inputs)", ""]
+    lines += ["    network = load()", "    with torch.no_grad():", f"        outputs = network({inputs})", ""]
     for name, value in about.items():
         values = value if isinstance(value, list | tuple) else [value]
         text = ", ".join(f"{item:.7g}" if isinstance(item, float) else str(item) for item in values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
@@ -131,8 +131,7 @@ class Task(Plugin, ABC):
     """Which of the fidelity's `epochs`, `data` and `resolution` the task can scale; the others are refused before the
     run. One that can scale `resolution` has `at`."""
     exports: ClassVar[tuple[str, ...]] = ("py", "onnx", "safetensors")
-    """The formats that `nas export` can write a trained model in, the most useful first; the first two are for models
-    of tensors."""
+    """The formats that `nas export` can write a trained model in, the most useful first."""
     found: str = ""
     """What data was found, in a sentence, for people."""
 
@@ -168,6 +167,25 @@ class Task(Plugin, ABC):
         import torch
 
         return torch.randn(2, *self.input_shape, generator=torch.Generator().manual_seed(0))
+
+    def examples(self) -> Sequence[Any]:
+        """What a model may be called with, in different sizes, `example` first: those in which they differ may be any
+        in an exported model, which must give on each what the model gives. Default: batches of two and of three, where
+        the example is a tensor. It may be a dataclass that holds tensors: these are the exported model's inputs, by
+        their names, and what else it has must follow from them."""
+        from .inputs import of_other_sizes
+
+        return of_other_sizes(self.example())
+
+    def rows(self, batch: Batch) -> Tensor:
+        """Which rows of the first tensor that a model is called with are each example's, (examples, most), −1 where it
+        has fewer: for judgements that hold a batch's examples against each other. Default: each row is an example."""
+        import torch
+
+        from .inputs import tensors_of
+
+        first = next(iter(tensors_of(batch[0]).values()))
+        return torch.arange(len(first), device=first.device).unsqueeze(1)
 
     def inputs(self, count: int, generator: torch.Generator) -> Tensor:
         """What a model is called with to make so many examples, where models make some: for `nas dissect`. Default:

@@ -9,30 +9,26 @@ from collections.abc import Collection
 from typing import Any
 
 from torch import fx, nn
+from torch.nn import functional
 
 from .errors import ExportError, one_line
+from .inputs import Apart
 
 MODEL = "model"
 """What every path in the graph begins with, but for the constants that torch.fx adds."""
-
-
-class OneArgument(nn.Module):
-    """Calls the model with one argument: others keep their defaults. The model itself may be a layer of torch's."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, value: Any) -> Any:
-        return self.model(value)
 
 
 class _Tracer(fx.Tracer):
     """Stops at torch's layers, and at sequences of nothing else, but for those that must be taken apart."""
 
     def __init__(self, apart: Collection[str]) -> None:
-        super().__init__()
+        super().__init__(param_shapes_constant=True)
         self._apart = apart
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        """A value for each name, where torch.fx would make one for all of them."""
+        root: Any = self.root
+        return root_fn, [root, *(self.create_proxy("placeholder", name, (), {}) for name in root.names)]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return module_qualified_name not in self._apart and _is_layer(m)
@@ -45,7 +41,7 @@ def _is_layer(module: nn.Module) -> bool:
     return type(module).__module__.startswith("torch.nn.")
 
 
-def trace(root: OneArgument) -> fx.Graph:
+def trace(root: Apart) -> fx.Graph:
     """The graph of calls, without those that do nothing. Raises ExportError where the model cannot be traced."""
     parents: dict[nn.Module, set[nn.Module]] = defaultdict(set)
     for parent in root.modules():
@@ -95,6 +91,8 @@ def _unchanged(root: nn.Module, node: fx.Node) -> fx.Node | None:
         module = root.get_submodule(str(node.target))
         empty = isinstance(module, nn.Sequential) and len(module) == 0
         same = node.args[0] if empty or isinstance(module, nn.Identity) else None
+    elif node.target is functional.dropout and False in (*node.args[2:3], node.kwargs.get("training")):
+        same = node.args[0]
     elif node.target is operator.add and type(node.args[0]) is int and node.args[0] == 0:
         same = node.args[1]  # Python's sum() begins with 0
     return same if isinstance(same, fx.Node) else None

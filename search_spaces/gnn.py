@@ -151,7 +151,7 @@ class _Network(nn.Module):
         self.output = choose.one("output", {name: outputs[OUTPUTS[name]] for name in space.outputs})
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        edges = Edges(edge_index[0], edge_index[1], len(x))
+        edges = Edges(edge_index[0], edge_index[1], x.shape[0])
         states = []
         shares = [share for share in self.layers.shares() if isinstance(share, Tensor) or share]
         for layer, _ in zip(self.layers.children(), shares, strict=False):

@@ -128,7 +128,7 @@ class _Layers(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        edges = Edges(edge_index[0], edge_index[1], len(x)).looped
+        edges = Edges(edge_index[0], edge_index[1], x.shape[0]).looped
         x = x.unsqueeze(1)
         for layer in self.layers:
             x = layer(x, edges)

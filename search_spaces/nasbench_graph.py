@@ -75,8 +75,8 @@ class NASBenchGraphSpace(SearchSpace):
     """The networks of NAS-Bench-Graph: four graph layers of nine kinds, joined in one of nine ways.
 
     A skip hands on what it reads, the raw features where no layer is before it; raw features that no layer reads are
-    left out. A network has the benchmark's number of parameters but for 512 a skip: there it has a normalisation that
-    is not used.
+    left out. A network has the benchmark's number of parameters but for those that are not used there: a normalisation
+    for each skip (512) and the weights of later layers for each arma (65,536).
 
     It needs a task of graphs, or the evaluator `tabular`. Of several graphs, each gets the mean of its nodes. In its
     supernet every layer may read the raw features, so it is large where these are many.

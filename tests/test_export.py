@@ -393,14 +393,6 @@ def test_the_python_file_is_a_program_that_says_its_shapes(run: Run, tmp_path: P
         assert told in source
 
 
-def test_a_model_of_graphs_is_written_as_weights_and_not_as_what_takes_tensors(tmp_path: Path) -> None:
-    run = nasengine.train("gcn", "karate", "train:epochs=1", out=tmp_path / "run")
-    for format in ("py", "onnx"):
-        with pytest.raises(ExportError, match=f"to be written as {format}; export it as safetensors"):
-            export(run, tmp_path / f"model.{format}")
-    assert export(run, tmp_path / "model.safetensors").stat().st_size > 4 * (34 * 16 + 16 + 16 * 2 + 2)
-
-
 def test_the_onnx_model_takes_batches_of_any_size(run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("onnxruntime")
     path = export(run, tmp_path / "found.onnx")

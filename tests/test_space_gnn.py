@@ -110,8 +110,10 @@ def sgc(own: Any, layers: Any) -> nn.Module:
 
 
 def cheb(own: Any, layers: Any) -> nn.Module:
+    """The minus of theirs is in our weights."""
     theirs = layers.ChebConv(5, 8, K=2)
-    theirs.lins[0].weight, theirs.lins[1].weight, theirs.bias = own.root.weight, own.neighbours.weight, own.bias
+    theirs.lins[0].weight, theirs.bias = own.root.weight, own.bias
+    theirs.lins[1].weight = nn.Parameter(-own.neighbours.weight)
     return theirs
 
 

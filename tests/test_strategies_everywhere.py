@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -99,8 +98,6 @@ def task_of(space: str) -> Task:
 def searched(strategy: str, space: str, settings: dict[str, Any], folder: Path) -> None:
     """Searches, and checks that all went as it should; the space's settings are given."""
     one_shot = learns(strategy)
-    if one_shot and space == "nasbench_graph" and not find_spec("torch_geometric"):
-        pytest.skip("its supernet needs PyTorch Geometric")
     options = STRATEGIES.get(strategy, {"batch_size": 24} if one_shot else {})
     options = {"epochs": 1, **options} if one_shot else options
     task = task_of(space)

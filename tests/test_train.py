@@ -533,6 +533,23 @@ def test_the_best_epoch_s_weights_are_restored() -> None:
     assert TinyTask().metrics(around.saved, "valid")["accuracy"] == judged["accuracy"]
 
 
+def test_the_last_epoch_s_weights_are_kept_where_that_is_asked_for_and_patience_looks_at_the_best() -> None:
+    class Falling(TinyTask):
+        def fit(self, model: Any, fidelity: Any, context: Any, recipe: Any = None) -> Any:
+            for epoch in context.epochs(6):
+                with torch.no_grad():
+                    for weight in model.parameters():
+                        weight.fill_(epoch)
+                yield {"train_loss": 0.0, "accuracy": [0.5, 0.9, 0.8, 0.7, 0.6, 0.4][epoch]}
+
+    for patience, epochs, accuracy in ((0, 6, 0.4), (2, 4, 0.7)):
+        around = context(task=Falling())
+        _, metrics = judge(Train(keep="last", patience=patience), around)
+        assert (metrics["epochs"], metrics["accuracy"]) == (epochs, accuracy)
+        assert around.saved is not None
+        assert all(bool((weight == epochs - 1).all()) for weight in around.saved.parameters())
+
+
 def test_a_loss_that_is_no_number_is_said() -> None:
     with pytest.raises(TrainingDiverged, match="the training loss is"):
         judge(Train(epochs=2, learning_rate=1e20), context())

@@ -480,8 +480,8 @@ def test_a_network_that_passes_nothing_on_fails_with_a_sentence() -> None:
     task = Digits()
     for name, sentence in (
         ("synflow", "the untrained network's synflow is -inf: nothing passes from its input to its output"),
-        ("naswot", "the untrained network's naswot is -inf: it has no activation functions, or different images"),
-        ("jacob_cov", "the untrained network's jacob_cov is -inf: its output does not depend on some of the images"),
+        ("naswot", "the untrained network's naswot is -inf: it has no activation functions, or different examples"),
+        ("jacob_cov", "the untrained network's jacob_cov is -inf: its output does not depend on some of the examples"),
     ):
         with pytest.raises(TrainingDiverged, match=sentence):
             judged(ZeroCost(proxy=name, batch_size=8), space, task, cut)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +26,20 @@ class Graph:
     """A graph as models take it, or several that are one with no edge between them.
 
     x: (N, features). edge_index: (2, E), from and to. batch: (N,), to which of several graphs each node belongs.
-    num_graphs: how many.
+    count: how many graphs, where it is known; else it is what `batch` says.
     """
 
     x: Tensor
     edge_index: Tensor
     batch: Tensor | None = None
-    num_graphs: int = 1
+    count: int | None = None
+
+    @property
+    def num_graphs(self) -> Any:
+        """How many graphs; where a model is written down, what stands for this number."""
+        if self.count is None and self.batch is not None:
+            return self.batch.max().item() + 1
+        return self.count or 1
 
     @property
     def nbytes(self) -> int:

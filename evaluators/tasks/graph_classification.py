@@ -2,56 +2,33 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from nasengine import Recipe, Split, Task
+from nasengine import Recipe, Split
 
 from ..data.graphs import Graph, GraphSet, joined
+from .graph_task import Batch, GraphTask
 from .scores import classification_metrics
 
 EVALUATION_BATCH = 256
-Batch = tuple[Graph, Tensor]
-"""Graphs as one, and a label for each."""
 
 
-class GraphClassification(Task):
-    """Cross-entropy, accuracy and macro F1 on graphs that fit into memory."""
+class GraphClassification(GraphTask[GraphSet]):
+    """Cross-entropy, accuracy and macro F1 on graphs with a label each. A batch is several of them as one."""
 
-    family = "GNN"
     recipe = Recipe(
         epochs=100, batch_size=32, optimizer="adam", learning_rate=0.01, weight_decay=0.0, schedule="cosine",
         gradient_clip=5.0, patience=25, search_epochs=25,
     )  # fmt: skip
-    exports = ("safetensors",)
-    _device = torch.device("cpu")
-
-    @abstractmethod
-    def read(self) -> GraphSet:
-        """The data. Called once, when it is first needed. Raises DataError."""
-
-    @cached_property
-    def data(self) -> GraphSet:
-        with torch.device("cpu"):  # shapes may be asked for where others are made without memory
-            return self.read()
 
     @property
     def input_shape(self) -> tuple[int, ...]:  # type: ignore[override]
         return tuple(self.data.graphs[0].x.shape[1:])
-
-    @property
-    def classes(self) -> int:  # type: ignore[override]
-        return len(self.data.names)
-
-    @property
-    def found(self) -> str:  # type: ignore[override]
-        return self.data.found
 
     def to(self, device: torch.device) -> None:
         """Moved there when the first batch is asked for."""
@@ -95,10 +72,6 @@ class GraphClassification(Task):
             self._whole[split] = [self._batch(part) for part in chosen.split(EVALUATION_BATCH)]  # type: ignore[no-untyped-call]
         return iter(self._whole[split])
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        graphs, labels = batch
-        return functional.cross_entropy(model(graphs), labels)
-
     @torch.no_grad()
     def metrics(self, model: nn.Module, split: Split) -> Mapping[str, float]:
         """`accuracy` and `macro_f1` (fractions), and `loss` (mean cross-entropy)."""
@@ -111,9 +84,21 @@ class GraphClassification(Task):
         """One graph, as a batch."""
         return joined([self.data.graphs[int(self.data.train[0])]])
 
+    def examples(self) -> tuple[Graph, ...]:
+        """One graph, and three as one."""
+        return self.example(), joined([self.data.graphs[index] for index in self.data.train[:3].tolist()])
+
+    def rows(self, batch: Batch) -> Tensor:
+        """Each graph is an example: its nodes, in their order."""
+        graphs, labels = batch
+        sizes = torch.bincount(graphs.batch, minlength=len(labels))  # type: ignore[arg-type]
+        places = torch.arange(int(sizes.max()), device=sizes.device).expand(len(sizes), -1)
+        first = (sizes.cumsum(0) - sizes).unsqueeze(1)
+        return torch.where(places < sizes.unsqueeze(1), first + places, -1)
+
     def description(self) -> dict[str, Any]:
-        return {
-            **super().description(),
-            "class_names": list(self.data.names),
-            "input": "x, edge_index, batch and num_graphs of graphs",
-        }
+        given = (
+            f"x (N, {self.input_shape[0]}), edge_index (2, E) and batch (N,) of graphs of N nodes together, whose E "
+            f"edges lead from, to, and each of whose nodes is of the graph of that number, from 0"
+        )
+        return {**super().description(), "input": given}

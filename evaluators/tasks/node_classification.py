@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -10,22 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from nasengine import ConfigError, Recipe, Split, Task
+from nasengine import ConfigError, Recipe, Split
 
 from ..data.graphs import Graph, LabelledGraph
 from ..data.neighbours import Neighbourhoods
+from .graph_task import Batch, GraphTask
 from .scores import classification_metrics
 
 NOT_ASKED = -100
 """The label of nodes that a batch does not ask for; what cross-entropy passes over."""
-Batch = tuple[Graph, Tensor]
-"""A graph and a label for each of its nodes, NOT_ASKED for all but the batch's own."""
 
 
-class NodeClassification(Task):
-    """Cross-entropy, accuracy and macro F1 on the nodes of one graph.
+class NodeClassification(GraphTask[LabelledGraph]):
+    """Cross-entropy, accuracy and macro F1 on the nodes of one graph. A batch is a graph and a label for each of its
+    nodes, NOT_ASKED for all but the batch's own.
 
     Transductive: the model always sees the whole graph, and the labels of the nodes asked for. An epoch is one step,
     whatever the batch size. Inductive: it learns from the graph without the nodes to validate and to test on, and is
@@ -35,36 +33,16 @@ class NodeClassification(Task):
     of neighbours drawn around them; the model is judged on the whole graph all the same.
     """
 
-    family = "GNN"
     recipe = Recipe(
         epochs=200, optimizer="adam", learning_rate=0.01, weight_decay=5e-4, schedule="constant", gradient_clip=0.0,
         patience=100, search_epochs=100,
     )  # fmt: skip
-    exports = ("safetensors",)
     inductive: bool = False
     neighbors: tuple[int, ...] = ()
-    _device = torch.device("cpu")
-
-    @abstractmethod
-    def read(self) -> LabelledGraph:
-        """The data. Called once, when it is first needed. Raises DataError."""
-
-    @cached_property
-    def data(self) -> LabelledGraph:
-        with torch.device("cpu"):  # shapes may be asked for where others are made without memory
-            return self.read()
 
     @property
     def input_shape(self) -> tuple[int, ...]:  # type: ignore[override]
         return self.data.x.shape[1:]
-
-    @property
-    def classes(self) -> int:  # type: ignore[override]
-        return len(self.data.names)
-
-    @property
-    def found(self) -> str:  # type: ignore[override]
-        return self.data.found
 
     def seen(self, split: Split) -> LabelledGraph:
         """The graph as the model knows it when it learns, is validated, or tested."""
@@ -131,10 +109,6 @@ class NodeClassification(Task):
     def test_batches(self) -> Iterator[Batch]:
         yield self._whole("test", 0, len(self.data.test))
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        graph, labels = batch
-        return functional.cross_entropy(model(graph), labels)
-
     @torch.no_grad()
     def metrics(self, model: nn.Module, split: Split) -> Mapping[str, float]:
         """`accuracy` and `macro_f1` (fractions), and `loss` (mean cross-entropy)."""
@@ -146,8 +120,19 @@ class NodeClassification(Task):
         """The whole graph: the networks of graphs are not for batches of so many examples."""
         return self.seen("train").graph
 
+    def examples(self) -> tuple[Graph, ...]:
+        """The whole graph, and what is left of it without some of the nodes and some of the edges."""
+        whole = self.example()
+        part = self.seen("train").without(self.seen("train").train[::2]).graph
+        return whole, Graph(part.x, part.edge_index[:, 1:])
+
+    def rows(self, batch: Batch) -> Tensor:
+        """Each node that the batch asks for is an example."""
+        return (batch[1] != NOT_ASKED).nonzero()
+
     def description(self) -> dict[str, Any]:
-        return {**super().description(), "class_names": list(self.data.names), "input": "x and edge_index of a graph"}
+        given = f"x (N, {self.input_shape[0]}) and edge_index (2, E) of a graph of N nodes, whose E edges lead from, to"
+        return {**super().description(), "input": given}
 
     def sampling(self, inductive: bool, neighbors: tuple[int, ...]) -> None:
         """Sets these two options. Raises ConfigError."""

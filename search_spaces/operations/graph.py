@@ -25,7 +25,7 @@ class GraphNetwork(nn.Module):
         if batch is None:
             return scores
         count = graph.num_graphs
-        sizes = torch.zeros(count, device=batch.device).index_add(0, batch, torch.ones_like(batch, dtype=torch.float))
+        sizes = scores.new_zeros(count).index_add(0, batch, torch.ones_like(scores[:, 0]))
         sums = scores.new_zeros(count, scores.shape[1]).index_add(0, batch, scores)
         return sums / sizes.clamp(min=1).unsqueeze(1)
 

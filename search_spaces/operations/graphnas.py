@@ -45,7 +45,7 @@ class Constant(nn.Module):
         super().__init__()
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
-        return x.new_ones(len(edges.source), x.shape[1])
+        return x.new_ones(edges.source.shape[0], x.shape[1])
 
 
 class Degrees(Constant):
@@ -138,7 +138,7 @@ class Mean(Sum):
 
 class Largest(Sum):
     def forward(self, messages: Tensor, edges: Edges) -> Tensor:
-        return edges.largest(messages.flatten(1)).view(-1, *messages.shape[1:])
+        return edges.largest(messages.flatten(1)).view(-1, messages.shape[1], messages.shape[2])
 
 
 class Perceptron(Sum):

@@ -26,7 +26,9 @@ class Last(nn.Module):
 
     def forward(self, states: Sequence[Tensor], shares: Sequence[Share]) -> Tensor:
         deeper = [*shares[1:], 0.0]
-        return sum_of([(share - after) * h for h, share, after in zip(states, shares, deeper, strict=True)])
+        lasts = [share - after for share, after in zip(shares, deeper, strict=True)]
+        there = [pair for pair in zip(states, lasts, strict=True) if isinstance(pair[1], Tensor) or pair[1]]
+        return sum_of([counted(h, last) for h, last in there])
 
 
 class Largest(nn.Module):
@@ -34,7 +36,7 @@ class Largest(nn.Module):
 
     def forward(self, states: Sequence[Tensor], shares: Sequence[Share]) -> Tensor:
         known = [
-            torch.where(share > 0, share * h, -torch.inf) if isinstance(share, Tensor) else share * h
+            torch.where(share > 0, share * h, -torch.inf) if isinstance(share, Tensor) else counted(h, share)
             for h, share in zip(states, shares, strict=True)
         ]
         return torch.stack(known).amax(0)
@@ -49,7 +51,7 @@ class Concatenated(nn.Module):
         self.mask = mask_channels(hidden)
 
     def forward(self, states: Sequence[Tensor], shares: Sequence[Share]) -> Tensor:
-        known = [share * h for h, share in zip(states, shares, strict=True)]
+        known = [counted(h, share) for h, share in zip(states, shares, strict=True)]
         absent = [torch.zeros_like(states[0])] * (self.layers - len(states))
         return self.mask(self.map(torch.cat([*known, *absent], dim=1)))  # type: ignore[no-any-return]
 
@@ -64,7 +66,7 @@ class Weighted(nn.Module):
         self.score = linear(MEMORY, 1)
 
     def forward(self, states: Sequence[Tensor], shares: Sequence[Share]) -> Tensor:
-        known = [share * h for h, share in zip(states, shares, strict=True)]
+        known = [counted(h, share) for h, share in zip(states, shares, strict=True)]
         there = _read(self.forwards, known)
         back = _read(self.backwards, known[::-1])[::-1]
         scores = torch.stack([self.score(torch.cat(both, dim=1)) for both in zip(there, back, strict=True)])
@@ -80,6 +82,11 @@ def _read(cell: nn.LSTMCell, sequence: Sequence[Tensor]) -> list[Tensor]:
         state = cell(value, state)
         outputs.append(state[0])
     return outputs
+
+
+def counted(h: Tensor, share: Share) -> Tensor:
+    """As much of it as counts."""
+    return h if isinstance(share, float) and share == 1.0 else share * h
 
 
 def sum_of(values: Sequence[Tensor]) -> Tensor:

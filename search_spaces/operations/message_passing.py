@@ -1,6 +1,7 @@
 """Graph convolutions in plain torch: (N, channels_in) features and Edges to (N, channels_out).
 
-They need no other package, have no shapes that depend on values, and find their weights in a supernet where their
+They need no other package, have no shapes that depend on values, can be written down as a program (nothing in them
+makes a Python number of what is only known when they are called), and find their weights in a supernet where their
 widths are chosen: so heads share out the channels in turn (channel c belongs to head c mod heads). Where a sum over
 neighbours and a linear map can change places, the map comes first, for it is the narrower. The tests hold them against
 the layers of PyTorch Geometric. An edge from a node to itself counts as any other.
@@ -34,7 +35,9 @@ class Edges:
 
     def sums(self, values: Tensor) -> Tensor:
         """(E, …) → (N, …): for each node the sum over the edges that lead to it."""
-        return values.new_zeros(self.nodes, *values.shape[1:]).index_add(0, self.target, values)
+        # a sum, for what stands for a shape that is not known yet cannot be unpacked
+        nothing = values.new_zeros((self.nodes,) + values.shape[1:])  # noqa: RUF005
+        return nothing.index_add(0, self.target, values)
 
     def largest(self, values: Tensor) -> Tensor:
         """(E, C) → (N, C): the largest over the edges that lead to a node, 0 where none does."""
@@ -76,7 +79,7 @@ class Edges:
     @cached_property
     def looped(self) -> Edges:
         """The same with an edge from each node to itself."""
-        own = torch.arange(self.nodes, device=self.source.device)
+        own = self.source.new_ones(self.nodes).cumsum(0) - 1
         return Edges(torch.cat([self.source, own]), torch.cat([self.target, own]), self.nodes)
 
     @cached_property
@@ -93,7 +96,7 @@ class Edges:
         order = keys.argsort(stable=True)
         source, target = self.source[order], self.target[order]
         begin = (self.degree.cumsum(0) - self.degree).long()
-        place = torch.arange(len(source), device=source.device) - begin[target]
+        place = torch.ones_like(source).cumsum(0) - 1 - begin[target]
         found = source.new_full((self.nodes, SEQUENCE + 1), -1)
         found = found.index_put((target, place.clamp(max=SEQUENCE)), source)[:, :SEQUENCE]
         return found.clamp(min=0), found >= 0
@@ -103,7 +106,7 @@ class Convolution(nn.Module):
     """Neighbours' mapped features, summed with weights; often with a map of the node's own, and an activation.
 
     norm: which of Edges' weights. hops: how many times they are applied. root: whether the node's own features are
-    mapped beside. sign: of the neighbours' sum.
+    mapped beside.
     """
 
     def __init__(
@@ -115,11 +118,10 @@ class Convolution(nn.Module):
         looped: bool = False,
         hops: int = 1,
         root: bool = True,
-        sign: float = 1.0,
         activation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.norm, self.looped, self.hops, self.sign, self.activation = norm, looped, hops, sign, activation
+        self.norm, self.looped, self.hops, self.activation = norm, looped, hops, activation
         self.neighbours = linear(channels_in, channels_out, bias=False)
         self.root = linear(channels_in, channels_out, bias=False) if root else None
         self.bias = nn.Parameter(torch.zeros(channels_out))
@@ -129,7 +131,7 @@ class Convolution(nn.Module):
         found = self.neighbours(x)
         for _ in range(self.hops):
             found = edges.spread(found, getattr(edges, self.norm))
-        found = self.sign * found + self.bias
+        found = found + self.bias
         if self.root is not None:
             found = found + self.root(x)
         return found if self.activation is None else self.activation(found)
@@ -165,7 +167,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
         edges = edges.looped
-        mapped = self.inside(self.map(x)).view(len(x), -1, self.heads)
+        mapped = self.inside(self.map(x)).unflatten(1, (-1, self.heads))
         of_source, of_target = (mapped * self.source).sum(1), (mapped * self.target).sum(1)
         scores = functional.leaky_relu(of_source[edges.source] + of_target[edges.target], 0.2)
         shares = self.dropout(edges.softmax(scores))

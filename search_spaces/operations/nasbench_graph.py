@@ -25,7 +25,7 @@ class Operation(nn.Module):
 
     def __init__(self, layer: nn.Module, channels: int, dropout: float) -> None:
         super().__init__()
-        self.dropout, self.layer, self.norm = Dropout(dropout), layer, nn.BatchNorm1d(channels)
+        self.dropout, self.layer, self.norm = Dropout(dropout, sparse=True), layer, nn.BatchNorm1d(channels)
         self.widths = channels, 0
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
@@ -41,8 +41,9 @@ class Skip(nn.Module):
         self.widths = 0, 0
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
-        missing = sum(self.widths) - x.shape[1]
-        return nn.functional.pad(x, (missing, 0)) if self.widths[0] and missing else x
+        if not all(self.widths):  # in a network of its own
+            return x
+        return nn.functional.pad(x, (sum(self.widths) - x.shape[1], 0))
 
 
 def operations(channels_in: int, channels_out: int, dropout: float) -> dict[str, Callable[[], nn.Module]]:
