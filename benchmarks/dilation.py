@@ -36,13 +36,15 @@ def seconds(layer: nn.Module, x: Tensor, steps: int, repetition: int) -> float:
     return (time.process_time() - began) / steps
 
 
-def layers(kind: str, kernel: int, stride: int) -> dict[str, nn.Module]:
+def layers(kind: str, kernel: int, stride: int) -> dict[str, nn.Conv2d]:
     groups = CHANNELS if kind == "depthwise" else 1
     made = {
-        name: layer(CHANNELS, CHANNELS, kernel, stride, kernel - 1, 2, groups, bias=False)
-        for name, layer in (("PyTorch's", nn.Conv2d), ("nasengine's", DilatedConv2d))
+        name: kind_of_layer(CHANNELS, CHANNELS, kernel, stride, kernel - 1, 2, groups, bias=False)
+        for name, kind_of_layer in (("PyTorch's", nn.Conv2d), ("nasengine's", DilatedConv2d))
     }
-    return {name: layer.to(memory_format=torch.channels_last) for name, layer in made.items()}
+    for layer in made.values():
+        layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return made
 
 
 def main() -> None:
@@ -55,6 +57,7 @@ def main() -> None:
     facts = {
         "machine": machine(),
         "versions": versions(),
+        "seeds": "none: the numbers of a layer do not change its time",
         "shapes": f"{CHANNELS} channels, batches of 64, dilation 2",
         "repetitions": f"{repetitions}, by turns, {steps} steps each; median (min–max)",
     }
