@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture
 from .device import keep_freed_memory
+from .dilation import split_dilated
 from .inheritance import take_over
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class Context:
         }
 
     def _placed(self, module: Any) -> Any:
+        split_dilated(module)
         images = len(self.task.input_shape) == 3
         return module.to(self.device, memory_format=torch.channels_last) if images else module.to(self.device)
 

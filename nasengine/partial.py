@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .dilation import is_torchs
 from .errors import SpaceError
 from .sharing import once
 
@@ -94,7 +95,7 @@ class _CannotBeNarrowed(Exception):
 
 def _rebuilt(module: nn.Module, k: int) -> nn.Module:
     """The module with its layers made anew for 1/k of the channels."""
-    if type(module) is nn.Conv2d:
+    if is_torchs(module):
         return _alike(_convolution(module, k), module)
     if type(module) is nn.BatchNorm2d:
         norm = nn.BatchNorm2d(
@@ -111,7 +112,7 @@ def _rebuilt(module: nn.Module, k: int) -> nn.Module:
 def _convolution(module: nn.Conv2d, k: int) -> nn.Conv2d:
     depthwise = module.groups == module.in_channels
     groups = _part(module.groups, k) if depthwise and module.groups > 1 else module.groups
-    made: Any = nn.Conv2d
+    made: Any = type(module)
     return made(  # type: ignore[no-any-return]
         _part(module.in_channels, k), _part(module.out_channels, k), module.kernel_size, module.stride, module.padding,
         module.dilation, groups, module.bias is not None, module.padding_mode,

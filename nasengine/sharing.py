@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .dilation import DilatedConv2d, can_be_split
+
 Result = TypeVar("Result")
 
 PURE = {f"torch.nn.modules.{kind}" for kind in ("activation", "instancenorm", "normalization", "padding", "pooling")}
@@ -81,7 +83,8 @@ def _is_watched(module: nn.Module) -> bool:
 
 def _spares_input(layer: nn.Module) -> bool:
     """Whether it is known to leave its input as it is: a stranger's layer might not."""
-    own = type(layer).__module__.startswith("torch.nn.modules.") and not layer._modules
+    known = type(layer).__module__.startswith("torch.nn.modules.") or type(layer) is DilatedConv2d
+    own = known and not layer._modules
     return own and not getattr(layer, "inplace", False)
 
 
@@ -119,11 +122,7 @@ def _once(layer: nn.Module, value: Tensor) -> Any:
 
 def _skips_pixels(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether it is a convolution whose stride is its dilation: of every so many rows and columns it reads one."""
-    if type(layer) is not nn.Conv2d or _is_watched(layer) or layer.padding_mode != "zeros":
-        return False
-    if layer.stride != layer.dilation or layer.stride == (1, 1) or isinstance(layer.padding, str):
-        return False
-    return all(padding % step == 0 for padding, step in zip(layer.padding, layer.stride, strict=True))
+    return can_be_split(layer) and not _is_watched(layer) and layer.stride == layer.dilation
 
 
 def _of_read_pixels(layer: nn.Conv2d, value: Tensor) -> Tensor:

@@ -92,6 +92,15 @@ def test_the_loop_is_compared_with_optuna_and_with_what_the_disk_asks(form: str)
 
 
 @pytest.mark.slow
+def test_dilated_convolutions_are_compared_with_torchs() -> None:
+    output = printed("dilation", "--markdown")
+    assert says_how_it_was_measured(output)
+    table = markdown_table(output)
+    assert [row["computed as"] for row in table] == 11 * ["PyTorch's", "nasengine's"]
+    assert all(positive(row["ms a step"]) and positive(row["speed, × PyTorch's"]) for row in table)
+
+
+@pytest.mark.slow
 def test_start_up_is_compared_with_torch() -> None:
     output = printed("start_up", "--markdown")
     assert says_how_it_was_measured(output)
