@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
@@ -114,6 +114,9 @@ class Surrogate(ForeseeingEvaluator):
     @property
     def own_epochs(self) -> int | None:
         return self.inner.own_epochs
+
+    def metric_names(self, task: Task) -> Collection[str]:
+        return self.inner.metric_names(task)
 
     def check(self, space: SearchSpace, task: Task) -> None:
         self.inner.check(space, task)

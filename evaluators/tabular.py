@@ -7,6 +7,7 @@ training, and pays that training's time; what it found is judged by the test acc
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from nasengine import (
     Metrics,
     Objective,
     SearchSpace,
+    Task,
 )
 
 from .data.tables import EPOCHS, SECONDS, Table, nas_bench_graph_package, read_table
@@ -60,6 +62,11 @@ class Tabular(Evaluator):
             known = ", ".join(found.columns)
             raise DataError(f"the table has no column {self.search_on!r} to search on; it has: {known}")
         return found
+
+    def metric_names(self, task: Task) -> Collection[str]:
+        seen = [name for name in self.table.columns if name not in (SECONDS, EPOCHS) and not name.startswith("test_")]
+        chosen = [Objective.parse(task.objectives[0]).metric] if self.search_on else []
+        return (*dict.fromkeys([*seen, *chosen]), *(["simulated_seconds"] if SECONDS in self.table.columns else []))
 
     def evaluate(self, architecture: Architecture, fidelity: Fidelity, context: Context) -> Metrics:
         row = self._row(architecture, fidelity.epochs, context.space)

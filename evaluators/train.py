@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from typing import Any, Literal
 
 from torch import nn
@@ -17,6 +17,7 @@ from nasengine import (
     Metrics,
     Objective,
     Recipe,
+    Task,
     cost_of,
     inherit,
 )
@@ -113,6 +114,12 @@ class Train(Evaluator):
     def recipe(self, of_task: Recipe) -> Recipe:
         """The task's, with what was asked for."""
         return of_task.changed(self.changes)
+
+    def metric_names(self, task: Task) -> Collection[str]:
+        if not task.metric_names:
+            return ()
+        spreads = [f"{Objective.parse(text).metric}_spread" for text in task.objectives] if self.seeds > 1 else []
+        return (*task.metric_names, *spreads, "train_loss", "epochs")
 
     def learn(self, context: Context) -> Iterator[Metrics]:
         return iter(()) if self.shared is None else self.shared.learn(context)

@@ -9,7 +9,7 @@ fairness).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from nasengine import (
     Metrics,
     Recipe,
     Supernet,
+    Task,
     TrainingDiverged,
     cost_of,
     fair_paths,
@@ -162,6 +163,9 @@ class WeightSharing(Evaluator):
                 f"the evaluator 'weight_sharing' judges by a supernet of the task's own resolution, and the fidelity "
                 f"says resolution = {fidelity.resolution}; leave it out"
             )
+
+    def metric_names(self, task: Task) -> Collection[str]:
+        return task.metric_names
 
     def evaluate(self, architecture: Architecture, fidelity: Fidelity, context: Context) -> Metrics:
         self.check_fidelity(fidelity)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from statistics import fmean
 from typing import Any
@@ -80,6 +80,9 @@ class ZeroCost(Evaluator):
         self.batches = batches if "zico" in self.proxies else 1
         self.objectives = (f"{self.proxies[0] if len(self.proxies) == 1 else 'vote'}:max",)
         self._references: dict[Any, Mapping[str, Sequence[float]]] = {}
+
+    def metric_names(self, task: Task) -> Collection[str]:
+        return (*self.proxies, "vote") if len(self.proxies) > 1 else self.proxies
 
     def evaluate(self, architecture: Architecture, fidelity: Fidelity, context: Context) -> Metrics:
         """Raises TrainingDiverged where a score is not finite."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -113,6 +113,11 @@ class Evaluator(Plugin, ABC):
         `context.save(module)` is kept with the run: each worker finds its weights in `context.learnt`.
         """
         raise NotImplementedError
+
+    def metric_names(self, task: Task) -> Collection[str]:
+        """What its judgements on the task hold, where that is known beforehand: an objective that is none of it, and
+        that no worker could measure, is refused before the run. Here, nothing is known."""
+        return ()
 
     def check(self, space: SearchSpace, task: Task) -> None:
         """Called before a run with its space and task. Raises ConfigError where they are not what the evaluator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from .architecture import Architecture
 from .cost import refuse_the_impossible
-from .errors import ArchitectureError, ConfigError, NasError, PluginError, RunError, one_line
+from .errors import ArchitectureError, ConfigError, NasError, PluginError, RunError, near_miss, one_line
 from .latency import LatencyTable, check_tables
 from .plugin import Plugin
 
@@ -74,6 +74,7 @@ def resolve(config: Config, objects: Objects, note: Callable[[str], None] = lamb
     for stage in (*funnel, judge):
         with _naming("evaluator", stage.evaluator):
             stage.evaluator.check(space, stage.task)
+            _check_objectives(stage)
     firsts = _firsts(config, strategy, domain)
     plan = Plan(
         config, space, strategy, evaluator, task, domain, objectives, funnel, judge, roles, firsts, final
@@ -149,6 +150,28 @@ def _objectives(config: Config, evaluator: Evaluator, task: Task, judges: Sequen
         else:
             wanted = [objective for objective in asked if objective.metric not in foretold]
         return list(dict.fromkeys(wanted)) or own or tasks
+
+
+def _check_objectives(stage: Stage) -> None:
+    """Raises ConfigError where the evaluator is known to give no such metric, and no worker could measure it."""
+    from .hardware import measurable
+
+    if _overridden(stage.evaluator, "evaluate") or _overridden(stage.task, "metrics"):
+        return
+    given = stage.evaluator.metric_names(stage.task)
+    for metric in (objective.metric for objective in stage.objectives):
+        if given and metric not in given and not measurable([metric]):
+            raise ConfigError(
+                f"the evaluator {stage.evaluator.known_as!r} gives no {metric!r} on the task "
+                f"{stage.task.known_as!r}.{near_miss(metric, given)} It gives: {', '.join(given)}"
+            )
+
+
+def _overridden(plugin: Plugin, method: str) -> bool:
+    """Whether a subclass gives metrics of its own, and only its base says which."""
+    defined = [vars(cls) for cls in type(plugin).__mro__]
+    says = next(place for place, own in enumerate(defined) if "metric_names" in own)
+    return any(method in own for own in defined[:says])
 
 
 def _check_fidelity(space: SearchSpace, domain: Domain, task: Task, fidelity: Fidelity) -> None:

@@ -14,12 +14,13 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, is_dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_type_hints
+from types import ModuleType, NoneType, SimpleNamespace, UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError, NasError, PluginError, near_miss, one_line
 from .plugin import Plugin, is_json
@@ -186,15 +187,26 @@ def options_of(cls: type[Plugin]) -> dict[str, inspect.Parameter]:
     return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
+def _hints(cls: type[Plugin]) -> dict[str, Any]:
+    """The types of the constructor's arguments, but for those that exist for type checkers only. What a dataclass's
+    field says is looked up where the base is that has the field."""
+    given = [(cls.__init__.__annotations__, cls.__init__.__globals__)]
+    if is_dataclass(cls):
+        bases = [base for base in reversed(cls.__mro__) if base.__module__ in sys.modules]
+        given = [(vars(base).get("__annotations__", {}), vars(sys.modules[base.__module__])) for base in bases]
+    hints: dict[str, Any] = {}
+    for annotated, names in given:
+        for name, hint in annotated.items():
+            with suppress(NameError, TypeError):
+                hints |= get_type_hints(SimpleNamespace(__annotations__={name: hint}), names)
+    return hints
+
+
 def check_options(kind: Kind, name: str, cls: type[Plugin], options: Mapping[str, Any]) -> dict[str, Any]:
     """The options converted to the types of the constructor. Raises ConfigError, naming the option."""
     from pydantic import TypeAdapter, ValidationError
 
-    known = options_of(cls)
-    try:
-        hints = get_type_hints(cls.__init__)
-    except (NameError, TypeError):  # a hint that exists for type checkers only
-        hints = {}
+    known, hints = options_of(cls), _hints(cls)
     checked = {}
     for option, value in options.items():
         if option not in known:
@@ -327,4 +339,11 @@ def _plural(kind: Kind) -> str:
 
 
 def _shown(hint: Any) -> str:
-    return str(getattr(hint, "__name__", hint)) if not hasattr(hint, "__args__") else str(hint).replace("typing.", "")
+    """A type as an option's value is written."""
+    if get_origin(hint) in (Union, UnionType):
+        return " | ".join(_shown(part) for part in get_args(hint))
+    if get_origin(hint) is Literal:
+        return " | ".join(map(str, get_args(hint)))
+    if hint is NoneType:
+        return "None"
+    return str(getattr(hint, "__name__", hint)) if get_origin(hint) is None else str(hint).replace("typing.", "")

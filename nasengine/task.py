@@ -127,6 +127,9 @@ class Task(Plugin, ABC):
     """The models that learn it: `CNN`, `GNN`, `GAN` or a word of your own, as a literal; empty where any may."""
     recipe: Recipe = Recipe()
     objectives: tuple[str, ...] = ("accuracy:max",)
+    metric_names: tuple[str, ...] = ()
+    """What `metrics`, and `fit` beside it, report. Where it is said, an objective that is none of it is refused before
+    the run, rather than found missing after it."""
     scales: ClassVar[frozenset[str]] = frozenset({"epochs", "data"})
     """Which of the fidelity's `epochs`, `data` and `resolution` the task can scale; the others are refused before the
     run. One that can scale `resolution` has `at`."""

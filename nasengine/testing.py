@@ -351,6 +351,8 @@ class EvaluatorContract:
 
     def test_it_gives_finite_metrics_with_the_objective_among_them(self) -> None:
         curve, judgement, _ = self.judge()
+        given = set(self.make().metric_names(self.task()))
+        check(not given or set(judgement) <= given | {"parameters", "flops"}, "metric_names lacks a metric")
         name = Objective.parse((self.make().objectives or self.task().objectives)[0]).metric
         check(name in judgement, f"the judgement has no {name!r}, which is the objective")
         for metrics in [*curve, judgement]:
@@ -471,6 +473,8 @@ class TaskContract:
             metrics = task.metrics(model, split)
             check(Objective.parse(task.objectives[0]).metric in metrics, f"no objective among the {split} metrics")
             check(all(np.isfinite(value) for value in metrics.values()), f"a {split} metric is not finite")
+            if task.metric_names:
+                check(set(metrics) <= set(task.metric_names), f"metric_names lacks a {split} metric")
 
     def test_the_same_generator_gives_the_same_batches(self) -> None:
         task = self.ready()

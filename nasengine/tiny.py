@@ -23,6 +23,8 @@ class TinyTask(Task):
     classes = 2
     recipe = Recipe(epochs=2, batch_size=16, search_epochs=2)
 
+    metric_names = ("accuracy",)
+
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
         labels = torch.arange(96) % 2

@@ -227,6 +227,11 @@ def test_export_infers_the_format_from_the_ending(nas: Nas, finished: Path) -> N
         (["run", "--fidelity", "data=2"], "the fidelity's data is 2; expected a fraction"),
         (["run", "--space", "chain", "--fidelity", "width=0.5"], "the space 'chain' cannot scale width (asked for 0.5)"),
         (["run", "--objective", "accuracy:up"], "'accuracy:up' is no objective; expected METRIC:max or METRIC:min"),
+        (["run", "--objective", "acuracy"], "gives no 'acuracy' on the task 'digits'. Did you mean 'accuracy'?"),
+        (
+            ["run", "--strategy", "random", "--evaluator", "zero_cost", "--objective", "naswot"],
+            "the evaluator 'zero_cost' gives no 'naswot' on the task 'digits'. It gives: synflow",
+        ),
         (["run", "--device", "tpu"], "device is 'tpu'"),
         (["run", "--task", "images"], "the task 'images' needs the option 'path': images:path=…"),
         (["run", "--task", "images:path=nowhere"], "nowhere"),

@@ -130,6 +130,8 @@ class ImageClassification(Task):
         images, labels = batch
         return functional.cross_entropy(model(images), labels)
 
+    metric_names = ("accuracy", "loss")
+
     @torch.no_grad()
     def metrics(self, model: nn.Module, split: Split) -> Mapping[str, float]:
         """`accuracy` (a fraction) and `loss` (mean cross-entropy)."""

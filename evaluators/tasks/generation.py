@@ -243,6 +243,11 @@ class Generation(Task):
         latents = self.draw(labels, torch.Generator().manual_seed(seed))
         return torch.cat([model(some) for some in latents.split(BATCH)])  # type: ignore[no-untyped-call]
 
+    @property
+    def metric_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        own = "near" if self.points else "inception"
+        return ("frechet", "kernel", "precision", "recall", "modes", own, "generator_loss", "discriminator_loss")
+
     def metrics(self, model: nn.Module, split: Split) -> Mapping[str, float]:
         """`frechet`, `kernel`, `precision`, `recall` and `modes`; of images `inception`, of points the share `near` a
         Gaussian. Raises TrainingDiverged where the model makes something that is not finite."""

@@ -13,7 +13,7 @@ from nasengine import Recipe, Split
 
 from ..data.graphs import Graph, GraphSet, joined
 from .graph_task import Batch, GraphTask
-from .scores import classification_metrics
+from .scores import METRICS, classification_metrics
 
 EVALUATION_BATCH = 256
 
@@ -71,6 +71,8 @@ class GraphClassification(GraphTask[GraphSet]):
             chosen = torch.from_numpy(getattr(self.data, split))
             self._whole[split] = [self._batch(part) for part in chosen.split(EVALUATION_BATCH)]  # type: ignore[no-untyped-call]
         return iter(self._whole[split])
+
+    metric_names = METRICS
 
     @torch.no_grad()
     def metrics(self, model: nn.Module, split: Split) -> Mapping[str, float]:

@@ -15,7 +15,7 @@ from nasengine import ConfigError, Recipe, Split
 from ..data.graphs import Graph, LabelledGraph
 from ..data.neighbours import Neighbourhoods
 from .graph_task import Batch, GraphTask
-from .scores import classification_metrics
+from .scores import METRICS, classification_metrics
 
 NOT_ASKED = -100
 """The label of nodes that a batch does not ask for; what cross-entropy passes over."""
@@ -108,6 +108,8 @@ class NodeClassification(GraphTask[LabelledGraph]):
 
     def test_batches(self) -> Iterator[Batch]:
         yield self._whole("test", 0, len(self.data.test))
+
+    metric_names = METRICS
 
     @torch.no_grad()
     def metrics(self, model: nn.Module, split: Split) -> Mapping[str, float]:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+METRICS = ("accuracy", "macro_f1", "loss")
+
 
 def classification_metrics(scores: Tensor, labels: Tensor, classes: int) -> dict[str, float]:
     """scores: (N, classes). labels: (N,).
