@@ -190,7 +190,8 @@ def options_of(cls: type[Plugin]) -> dict[str, inspect.Parameter]:
 def _hints(cls: type[Plugin]) -> dict[str, Any]:
     """The types of the constructor's arguments, but for those that exist for type checkers only. What a dataclass's
     field says is looked up where the base is that has the field."""
-    given = [(cls.__init__.__annotations__, cls.__init__.__globals__)]
+    own = cls.__init__  # object's, where there is none
+    given = [(getattr(own, "__annotations__", {}), getattr(own, "__globals__", {}))]
     if is_dataclass(cls):
         bases = [base for base in reversed(cls.__mro__) if base.__module__ in sys.modules]
         given = [(vars(base).get("__annotations__", {}), vars(sys.modules[base.__module__])) for base in bases]
