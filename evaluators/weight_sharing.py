@@ -124,7 +124,7 @@ class WeightSharing(Evaluator):
         *,
         epochs: int | None = None,
         batch_size: int = 64,
-        optimizer: Literal["sgd", "adam", "adamw"] | None = None,
+        optimizer: str | None = None,
         learning_rate: float | None = None,
         momentum: float | None = None,
         weight_decay: float | None = None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +92,7 @@ class Bilevel(OneShotStrategy):
 
     epochs: int | None = None
     batch_size: int = 64
-    optimizer: Literal["sgd", "adam", "adamw"] | None = None
+    optimizer: str | None = None
     learning_rate: float | None = None
     learning_rate_min: float | None = None
     momentum: float | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +71,7 @@ class ENAS(OneShotStrategy):
         *,
         epochs: int | None = None,
         batch_size: int = 160,
-        optimizer: Literal["sgd", "adam", "adamw"] | None = None,
+        optimizer: str | None = None,
         learning_rate: float | None = None,
         learning_rate_min: float | None = None,
         restart_period: int = 10,

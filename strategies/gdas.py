@@ -39,6 +39,7 @@ class GDAS(Bilevel):
     For each batch, of α's as of w's, one architecture is drawn by Gumbel noise and computed alone.
 
     Options:
+        weight_decay: of w's optimiser; with SGD 5e-4 unless you say.
         tau_max, tau_min: the temperature in the first and in the last epoch, falling linearly (250 epochs).
     """
 

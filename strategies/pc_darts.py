@@ -26,6 +26,7 @@ class PCDARTS(Bilevel):
 
     Options:
         partial: the paper's K.
+        learning_rate: of w's optimiser; with SGD 0.1 unless you say.
         warmup: the share of the epochs, at the beginning, in which w learns alone: 15 of 50 in the paper.
     """
 

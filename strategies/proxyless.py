@@ -70,6 +70,7 @@ class ProxylessNAS(Bilevel):
     much. α learns from every pair of batches; in the authors' code from every fifth.
 
     Options:
+        weight_decay: of w's optimiser; with SGD 4e-5 unless you say.
         warmup: the share of the epochs, at the beginning, in which w learns alone: 40 epochs, before 120 with α, in
             the authors' code.
     """

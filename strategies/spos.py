@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 import torch
@@ -69,7 +68,7 @@ class SPOS(OneShotStrategy):
         *,
         epochs: int | None = None,
         batch_size: int = 64,
-        optimizer: Literal["sgd", "adam", "adamw"] | None = None,
+        optimizer: str | None = None,
         learning_rate: float | None = None,
         momentum: float | None = None,
         weight_decay: float | None = None,

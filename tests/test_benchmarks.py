@@ -341,7 +341,7 @@ def test_adversarial_networks_have_distances_and_modes() -> None:
     assert all(numbers(row[2])[0] > 0 for row in trained)
     assert all(0 <= numbers(row[6])[0] <= 10 for row in trained)
     assert [row[0].partition(" ")[0] for row in searched] == [
-        "darts", "gdas", "spos", "enas", "darts,", "spos,", "the", "random",
+        "darts", "gdas", "spos", "enas", "darts,", "the", "random",
     ]  # fmt: skip
     assert all(numbers(row[3])[0] > 0 for row in searched)
     assert "DCGAN" in output.split("After 1 epochs")[1]

@@ -74,6 +74,15 @@ def test_what_is_said_of_the_optimiser_counts_before_what_is_recommended(name: s
 
 
 @pytest.mark.parametrize("name", [name for name in PAPERS if name != "weight_sharing"])
+def test_the_types_of_options_are_checked(name: str) -> None:
+    for option in ("epochs", "learning_rate", "momentum"):
+        with pytest.raises(ConfigError, match=f"the option '{option}' of the strategy '{name}' is 'much'"):
+            make("strategy", name, {option: "much"})
+    with pytest.raises(ConfigError, match="optimizer = 'rmsprop'; expected sgd or adam or adamw"):
+        make("strategy", name, {"optimizer": "rmsprop"})
+
+
+@pytest.mark.parametrize("name", [name for name in PAPERS if name != "weight_sharing"])
 def test_an_optimiser_that_cannot_be_is_refused_before_anything_learns(name: str) -> None:
     with pytest.raises(ConfigError, match="learning_rate = -1"):
         load("strategy", name)(learning_rate=-1.0)
