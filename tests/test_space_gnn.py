@@ -235,8 +235,8 @@ def test_dropout_gives_a_sparse_tensor_where_a_linear_layer_follows() -> None:
     assert given.layout == torch.sparse_csr
     sparse = layer(given)
     assert torch.allclose(sparse, dense, atol=1e-6)
-    gradients = [torch.autograd.grad(found.square().sum(), layer.weight)[0] for found in (dense, sparse)]
-    assert torch.allclose(*gradients, atol=1e-5)
+    one, other = (torch.autograd.grad(found.square().sum(), layer.weight)[0] for found in (dense, sparse))
+    assert torch.allclose(one, other, atol=1e-5)
     assert Dropout(0.5, sparse=True)(x + 1).layout == torch.strided  # few of these are zero
 
 
