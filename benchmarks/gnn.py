@@ -182,6 +182,21 @@ def proxies(task_name: str, given: Any) -> None:
     print(f"{len(names)} random networks of {given.hidden} channels\n")
     found = [[name, spearman, milliseconds, lost] for name, spearman, _, _, _, milliseconds, lost in lines(rows, 1000)]
     print_table(["proxy", "Spearman", "ms a network", "not finite"], found, given.markdown)
+    depths = [depth(row["cell"]) for row in rows]
+    for what, values in (
+        ("the accuracy", [row["accuracy"] for row in rows]),
+        ("synflow", [row["scores"]["synflow"] for row in rows]),
+    ):
+        print(f"Spearman of how many layers stand one after the other, and {what}: {spearmanr(depths, values)[0]:.2f}")
+
+
+def depth(name: str) -> int:
+    """The most layers one after the other, of a network such as 0012|gcn,gat,skip,fc."""
+    links, _, operations = name.partition("|")
+    found = [0]
+    for source, operation in zip(links, operations.split(","), strict=True):
+        found.append(found[int(source)] + (operation != "skip"))
+    return max(found)
 
 
 def agreeing(what: str, ours: list[float], others: list[float]) -> list[str]:
