@@ -4,6 +4,7 @@ dataclass that holds some, such as a graph. An exported model's inputs are these
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,12 @@ class Apart(nn.Module):
         super().__init__()
         self.model, self.names = model, tuple(tensors_of(like))
         self._like = like if isinstance(like, Tensor) else type(like)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What the values are called: as the model calls its argument, where it is one tensor."""
+        first = next(iter(inspect.signature(self.model.forward).parameters))
+        return (first,) if isinstance(self._like, Tensor) else self.names
 
     def forward(self, *values: Any) -> Any:
         if isinstance(self._like, Tensor):

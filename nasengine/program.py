@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import builtins
 import copy
-import inspect
 import keyword
 import re
 from collections import Counter, defaultdict
@@ -58,8 +57,7 @@ class Program:
         self._attributes: dict[str, str] = {}
         for path in used:
             self._adopt(path)
-        names = list(inspect.signature(model.forward).parameters)[:1] if isinstance(like, Tensor) else self._root.names
-        self.arguments = ["x" if name in NOT_VARIABLES else name for name in names]
+        self.arguments = ["x" if name in NOT_VARIABLES else name for name in self._root.arguments]
         self._variables = self._name_variables()
         for number, node in enumerate(self._nodes):
             node.name, node.type = f"{VALUE}{number}", None

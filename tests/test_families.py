@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nasengine import Run
+from nasengine import Objective, Run
 from nasengine.families import family_of
 from nasengine.registry import installed
 
@@ -56,7 +56,7 @@ def test_every_cell_is_a_command_that_runs(family: str, command: str, nas: Nas, 
     run = Run(tmp_path / "run")
     assert run.finished
     assert run.space.family == run.task.family == family
-    assert run.best.metrics[f"test_{run.objectives[0].metric}"] is not None
+    assert run.best.metrics[f"test_{Objective.parse(run.task.objectives[0]).metric}"] is not None
 
 
 def test_the_table_names_every_space_and_every_task() -> None:

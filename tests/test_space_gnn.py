@@ -210,6 +210,36 @@ def test_attention_is_shared_out_among_neighbours() -> None:
         assert shares[own].sum(0).tolist() == pytest.approx([1, 1])
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.7])
+def test_dropout_of_hidden_channels_keeps_as_many_as_it_should_and_their_mean(rate: float) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(401, 999, requires_grad=True)
+    found = Dropout(rate)(x)
+    kept = float((found > 0).float().mean())
+    assert kept == pytest.approx(1 - rate, abs=4 * (rate * (1 - rate) / x.numel()) ** 0.5)
+    assert torch.equal(found.unique(), torch.tensor([0.0, 1 / (1 - rate)]))
+    (gradient,) = torch.autograd.grad(found.sum(), x)
+    assert torch.equal(gradient, found)
+    for line in (found > 0).float().mean(0), (found > 0).float().mean(1):
+        assert float(line.std()) < 0.04  # neither rows nor columns are dropped together
+
+
+def test_dropout_gives_a_sparse_tensor_where_a_linear_layer_follows() -> None:
+    x = torch.zeros(20, 50)
+    x[torch.arange(20), torch.arange(20) * 2] = 1.0
+    layer = nn.Linear(50, 3)
+    torch.manual_seed(0)
+    dense = layer(Dropout(0.5)(x))
+    torch.manual_seed(0)
+    given = Dropout(0.5, sparse=True)(x)
+    assert given.layout == torch.sparse_csr
+    sparse = layer(given)
+    assert torch.allclose(sparse, dense, atol=1e-6)
+    one, other = (torch.autograd.grad(found.square().sum(), layer.weight)[0] for found in (dense, sparse))
+    assert torch.allclose(one, other, atol=1e-5)
+    assert Dropout(0.5, sparse=True)(x + 1).layout == torch.strided  # few of these are zero
+
+
 def test_dropout_of_features_leaves_zeros_alone_and_scales_what_it_keeps() -> None:
     torch.manual_seed(0)
     x = (torch.rand(200, 50) < 0.1).float()

@@ -72,9 +72,9 @@ def _attention(channels_in: int, channels_out: int, heads: int, dropout: Callabl
 
 
 class Dropout(nn.Dropout):
-    """Dropout that on a CPU draws 16 bits a number, a sixth of the time that torch takes; and, where the input are
-    features, for those only that are not zero: of a bag of words, one in a hundred. Drawing as torch does takes longer
-    than the rest of a step. The rate is off by no more than 2⁻¹⁷.
+    """Dropout that on a CPU draws 16 bits a number, and, where the input are features, for those only that are not
+    zero: of a bag of words, one in a hundred. Drawing as torch does, 64 bits for all, takes longer than the rest of a
+    step. The rate is off by no more than 2⁻¹⁷.
 
     sparse: whether it then gives a sparse tensor, where nine in ten are zero: for where only linear layers follow.
     """
