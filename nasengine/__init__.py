@@ -42,7 +42,7 @@ if _TYPE_CHECKING:
     from .sharing import once, shared
     from .supernet import Depth, Gate, One, Several, Supernet, inherit
     from .training import Average, learning_rate
-    from .widths import conv2d, join, mask_channels
+    from .widths import conv2d, join, mask_channels, multiplied
 
 _LATER = {
     "Average": "training",
@@ -67,6 +67,7 @@ _LATER = {
     "join": "widths",
     "learning_rate": "training",
     "mask_channels": "widths",
+    "multiplied": "widths",
     "once": "sharing",
     "predict": "prediction",
     "profile": "profiling",
@@ -84,8 +85,8 @@ __all__ = [
     "OneShotStrategy", "Pick", "PluginError", "Prediction", "Recipe", "Request", "Run", "RunError", "RunFailed",
     "SearchSpace", "Several", "Shapes", "SpaceError", "Split", "Stopper", "Strategy", "Supernet", "Task",
     "TrainingDiverged", "Trial", "batch_statistics", "build", "compare", "conv2d", "cost_of", "evaluator_named",
-    "fair_paths", "inherit", "join", "learning_rate", "mask_channels", "once", "predict", "profile", "recalibrate",
-    "reference", "references", "resume", "search", "shared", "strategy_named", "train", "train_paths",
+    "fair_paths", "inherit", "join", "learning_rate", "mask_channels", "multiplied", "once", "predict", "profile",
+    "recalibrate", "reference", "references", "resume", "search", "shared", "strategy_named", "train", "train_paths",
 ]  # fmt: skip
 
 
