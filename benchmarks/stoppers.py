@@ -128,12 +128,12 @@ def members(count: int, epochs: int, rng: np.random.Generator) -> list[np.ndarra
 
 def calibration(curves: Sequence[np.ndarray], seen: float, steps: int, rng: np.random.Generator) -> list[str]:
     """Of the 90 % intervals of the last values, given a fraction of the epochs: how many hold it, and their width, by
-    the model alone, and by its errors with others of the curves; and the milliseconds that one foresight takes."""
+    the model alone, and by its errors with others of the curves; and the processor's milliseconds for one."""
     foreseen, times = [], []
     for curve in curves:
-        began = time.perf_counter()
+        began = time.process_time()
         foresight = foresee(curve[: max(round(seen * len(curve)), 5)], len(curve), 1.0, 100, steps, rng)
-        times.append(1000 * (time.perf_counter() - began))
+        times.append(1000 * (time.process_time() - began))
         if foresight is not None:
             foreseen.append((foresight, curve[-1]))
     errors = [foresight.error(end) for foresight, end in foreseen]
