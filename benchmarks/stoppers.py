@@ -4,7 +4,8 @@ Random architectures are trained once, to the end, and their curves kept in --ou
 after the other, in several random orders. `training saved`: epochs that were not trained, of all. `best stopped`: in
 how many of the orders the trial that was best in the end was stopped. `regret`: how much worse than that the trial is,
 trained to its end, that the search would have shown as best. `calibration`: how often the 90 % interval of the
-extrapolation holds the last value.
+extrapolation holds the last value, by the model alone, and corrected by its errors with (up to 30) others of the
+curves, as in a run that has finished these.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from report import machine, mean, parser, print_head, print_table, versions
 
 import nasengine
 from nasengine import Evaluate, Metrics, Objective, Run, Trial
-from nasengine.evaluators.stoppers.extrapolation import scale_of
+from nasengine.evaluators.stoppers.extrapolation import RECENT, Extrapolation
 from nasengine.evaluators.stoppers.families import FAMILIES, at_places
-from nasengine.evaluators.stoppers.posterior import Posterior
+from nasengine.evaluators.stoppers.foresight import foresee
 from nasengine.registry import make, split
 
 ACCURACY, PARAMETERS = Objective("accuracy"), Objective("parameters", "min")
@@ -58,11 +59,11 @@ class Played:
     seconds: float
 
 
-def recorded(folder: Path, space: str, architectures: int, epochs: int) -> list[Recorded]:
-    """Curves of random architectures on the digits, of the folder's run where there is one."""
+def recorded(folder: Path, space: str, task: str, seed: int, architectures: int, epochs: int) -> list[Recorded]:
+    """Curves of random architectures, of the folder's run where there is one."""
     if not folder.exists():
         nasengine.search(
-            space, "random", "digits", f"train:patience=0,epochs={epochs}", seed=0, trials=architectures, baseline=0,
+            space, "random", task, f"train:patience=0,epochs={epochs}", seed=seed, trials=architectures, baseline=0,
             out=folder,
         )  # fmt: skip
     run = Run(folder)
@@ -126,25 +127,27 @@ def members(count: int, epochs: int, rng: np.random.Generator) -> list[np.ndarra
 
 
 def calibration(curves: Sequence[np.ndarray], seen: float, steps: int, rng: np.random.Generator) -> list[str]:
-    """Of the 90 % intervals of the last values, given a fraction of the epochs: how many hold it, their width, and the
-    milliseconds that one takes."""
-    inside, widths, times = [], [], []
+    """Of the 90 % intervals of the last values, given a fraction of the epochs: how many hold it, and their width, by
+    the model alone, and by its errors with others of the curves; and the processor's milliseconds for one."""
+    foreseen, times = [], []
     for curve in curves:
-        count = max(round(seen * len(curve)), 5)
-        scaling = scale_of(curve[:count], 1.0)
-        if scaling is None:
-            continue
-        shift, scale = scaling
-        began = time.perf_counter()
-        samples = Posterior((curve[:count] - shift) / scale, len(curve), (1 - shift) / scale).samples(100, steps, rng)
-        times.append(1000 * (time.perf_counter() - began))
-        if samples is None:
-            continue
-        ends = shift + scale * (samples[0] + samples[1] * rng.standard_normal(samples.shape[1]))
-        low, high = np.quantile(ends, [0.05, 0.95])
-        inside.append(bool(low <= curve[-1] <= high))
-        widths.append(high - low)
-    return [str(len(inside)), f"{np.mean(inside):.2f}", f"{np.mean(widths):.3f}", f"{np.median(times):.0f}"]
+        began = time.process_time()
+        foresight = foresee(curve[: max(round(seen * len(curve)), 5)], len(curve), 1.0, 100, steps, rng)
+        times.append(1000 * (time.process_time() - began))
+        if foresight is not None:
+            foreseen.append((foresight, curve[-1]))
+    errors = [foresight.error(end) for foresight, end in foreseen]
+    inside: dict[bool, list[bool]] = {True: [], False: []}
+    widths: dict[bool, list[float]] = {True: [], False: []}
+    for index, (foresight, end) in enumerate(foreseen):
+        others = rng.permutation(errors[:index] + errors[index + 1 :])[:RECENT].tolist()
+        ends = foresight.ends + foresight.noise * rng.standard_normal(len(foresight.ends))
+        for corrected in (False, True):
+            low, high = foresight.interval_after(others) if corrected else np.quantile(ends, [0.05, 0.95])
+            inside[corrected].append(bool(low <= end <= high))
+            widths[corrected].append(float(high - low))
+    found = [(f"{np.mean(inside[kind]):.2f}", f"{np.mean(widths[kind]):.3f}") for kind in (False, True)]
+    return [str(len(foreseen)), *found[0], *found[1], f"{np.median(times):.0f}"]
 
 
 def main() -> None:
@@ -152,21 +155,25 @@ def main() -> None:
     options.add_argument("--architectures", type=int, default=40, help="how many are trained (default: %(default)s)")
     options.add_argument("--epochs", type=int, default=25, help="of each training (default: %(default)s)")
     options.add_argument("--space", default="nasbench201:channels=4,cells=1", help="default: %(default)s")
+    options.add_argument("--task", default="digits", help="default: %(default)s")
+    options.add_argument("--seed", type=int, default=0, help="of the architectures (default: %(default)s)")
     options.add_argument("--out", type=Path, help="the folder of the recorded curves; by default they are not kept")
     options.add_argument("--stoppers", nargs="+", default=list(STOPPERS), help="names, or as --stopper takes them")
     given = options.parse_args()
     architectures, epochs = (6, 7) if given.quick else (given.architectures, given.epochs)
-    orders, steps, synthetic = (2, 40, 11) if given.quick else (given.repetitions, 800, 110)
+    orders, steps, synthetic = (2, 40, 11) if given.quick else (given.repetitions, Extrapolation().steps, 110)
     facts = {
         "machine": machine(),
         "versions": versions("numpy", "optuna"),
-        "curves": f"{architectures} random architectures of {given.space}, {epochs} epochs on the digits, seed 0",
+        "curves": f"{architectures} random architectures of {given.space}, {epochs} epochs on {given.task}, "
+        f"seed {given.seed}",
         "seeds": f"of the orders: 0 to {orders - 1}",
         "repetitions": f"{orders} orders; mean ± sd over them",
     }
     print_head("What stoppers save on recorded curves", facts, given.markdown)
     with tempfile.TemporaryDirectory() as folder:
-        trials = recorded(given.out or Path(folder) / "run", given.space, architectures, epochs)
+        place = given.out or Path(folder) / "run"
+        trials = recorded(place, given.space, given.task, given.seed, architectures, epochs)
     names = [STOPPERS.get(name, name) for name in given.stoppers]
     cases = [(name, [ACCURACY]) for name in names]
     cases += [(name, [ACCURACY, PARAMETERS]) for name in names if name.startswith("hypervolume")]
@@ -193,7 +200,10 @@ def main() -> None:
         for name, curves in sources.items()
         for seen in (0.3, 0.6)
     ]
-    columns = ["curves", "epochs seen", "how many", "held by the 90 % interval", "its width", "ms each"]
+    columns = [
+        "curves", "epochs seen", "how many", "held by the 90 % interval", "its width", "held when corrected",
+        "width when corrected", "ms each",
+    ]  # fmt: skip
     print_table(columns, rows, given.markdown)
 
 

@@ -43,7 +43,7 @@ if _TYPE_CHECKING:
     from .sharing import once, shared
     from .supernet import Depth, Gate, One, Several, Supernet, inherit
     from .training import Average, learning_rate, optimizer_of, supernet_recipe
-    from .widths import conv2d, join, mask_channels
+    from .widths import conv2d, join, mask_channels, multiplied
 
 _LATER = {
     "Average": "training",
@@ -69,6 +69,7 @@ _LATER = {
     "learning_rate": "training",
     "made_of": "inputs",
     "mask_channels": "widths",
+    "multiplied": "widths",
     "once": "sharing",
     "optimizer_of": "training",
     "predict": "prediction",
@@ -89,8 +90,8 @@ __all__ = [
     "OneShotStrategy", "Pick", "PluginError", "Prediction", "Recipe", "Request", "Run", "RunError", "RunFailed",
     "SearchSpace", "Several", "Shapes", "SpaceError", "Split", "Stopper", "Strategy", "Supernet", "Task",
     "TrainingDiverged", "Trial", "batch_statistics", "build", "compare", "conv2d", "cost_of", "evaluator_named",
-    "fair_paths", "inherit", "join", "learning_rate", "made_of", "mask_channels", "once", "optimizer_of", "predict",
-    "profile", "recalibrate", "reference", "references", "resume", "search", "shared", "strategy_named",
+    "fair_paths", "inherit", "join", "learning_rate", "made_of", "mask_channels", "multiplied", "once", "optimizer_of",
+    "predict", "profile", "recalibrate", "reference", "references", "resume", "search", "shared", "strategy_named",
     "supernet_recipe", "tensors_of", "train", "train_paths",
 ]  # fmt: skip
 

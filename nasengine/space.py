@@ -149,16 +149,18 @@ class SearchSpace(Plugin, ABC):
         picks = architecture.to_dict()["picks"]
         return json.dumps(picks, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
-    def sizes(self, task: Task) -> Mapping[str, int]:
-        """The options that only change the network's size, as they are for the task: `layers` (or `cells`) and
-        `channels`, which a fidelity's `layers` and `width` change; here: none."""
+    def sizes(self, task: Task) -> Mapping[str, float]:
+        """The options that only change the network's size, as they are for the task: `layers` (or `cells`), and
+        `channels` or, where widths are what is chosen, a `multiplier` of them all, which a fidelity's `layers` and
+        `width` change; here: none."""
         return {}
 
-    def reduced(self, fidelity: Fidelity, task: Task) -> dict[str, int]:
+    def reduced(self, fidelity: Fidelity, task: Task) -> dict[str, float]:
         """The options with which the network has the fidelity's layers and width. Raises ConfigError where the space
         cannot change them."""
         sizes, changes = self.sizes(task), {}
-        names = {"layers": [name for name in ("layers", "cells") if name in sizes], "width": [*{"channels"} & {*sizes}]}
+        options = {"layers": ("layers", "cells"), "width": ("channels", "multiplier")}
+        names = {field: [name for name in options[field] if name in sizes] for field in options}
         for field, asked in fidelity.reductions.items():
             if field not in names:
                 continue
@@ -167,7 +169,8 @@ class SearchSpace(Plugin, ABC):
             name = names[field][0]
             if asked > sizes[name]:
                 raise ConfigError(f"the fidelity's {field} are {asked}; the networks have {sizes[name]} {name}")
-            changes[name] = int(asked) if field == "layers" else max(1, round(asked * sizes[name]))
+            scaled = asked if field == "layers" else asked * sizes[name]
+            changes[name] = scaled if name == "multiplier" else max(1, round(scaled))
         # a task of smaller images must not change the others
         return {**sizes, **changes} if {*fidelity.reductions} & {"layers", "width", "resolution"} else {}
 

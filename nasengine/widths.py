@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from itertools import accumulate, product
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,19 @@ class Largest(int):
         if total is None:
             raise SpaceError(f"no option of the decision {self.gates[0].decision.name!r} is active")
         return total
+
+
+def multiplied(width: int, multiplier: float) -> int:
+    """The width times a positive number, rounded down, but at least 1 for a width that is no chosen one of many.
+
+    Raises SpaceError where a chosen width would have no channel left.
+    """
+    if multiplier == 1:
+        return width
+    share = Fraction(multiplier).limit_denominator(1000)
+    if isinstance(width, Largest) and min(width.every()) * share < 1:
+        raise SpaceError(f"a width of {min(width.every())} times {multiplier:g} leaves no channel; take more of it")
+    return max(1, width * share.numerator // share.denominator)
 
 
 def _computed(function: Callable[[int, int], int], a: Largest, b: int) -> int:

@@ -57,6 +57,7 @@ class ChainSpace(SearchSpace):
             average_pool_flatten (a 2×2 pooling first).
         hidden_layers: the largest number of fully connected layers before the classifier.
         hidden_widths: the numbers of their units.
+        multiplier: of all widths, rounded down: 0.5 builds every network with half of its channels and units.
     """
 
     family = "CNN"
@@ -84,7 +85,9 @@ class ChainSpace(SearchSpace):
         heads: tuple[str, ...] = ("average", "flatten"),
         hidden_layers: int = 1,
         hidden_widths: tuple[int, ...] = (64, 128),
+        multiplier: float = 1.0,
     ) -> None:
+        self.multiplier = multiplier
         self.stages, self.layers, self.hidden_layers, self.dense = stages, layers, hidden_layers, dense
         self.order, self.padding, self.stem, self.stem_width = (
             order,
@@ -110,6 +113,8 @@ class ChainSpace(SearchSpace):
                 f"the space 'chain' has stages = {stages}, layers = {layers}, hidden_layers = {hidden_layers}, "
                 f"stem_width = {stem_width}; expected at least 0, 1, 0 and 1"
             )
+        if not 0 < multiplier < float("inf"):
+            raise ConfigError(f"the space 'chain' has multiplier = {multiplier}; expected a positive number")
         if not dropouts or any(not 0 <= rate < 1 for rate in dropouts):
             raise ConfigError(f"the space 'chain' has dropouts = {list(dropouts)}; expected rates from 0 to below 1")
         if even := [kernel for kernel in self.kernels if kernel % 2 == 0]:
@@ -135,6 +140,9 @@ class ChainSpace(SearchSpace):
     def references(cls) -> Mapping[str, Architecture]:
         """LeNet-5, VGG, ResNet, DenseNet, a perceptron and the softmax regression, at their published sizes."""
         return references(cls)
+
+    def sizes(self, task: Task) -> Mapping[str, float]:
+        return {"multiplier": self.multiplier}
 
     def build(self, choose: Chooser, task: Task) -> nn.Module:
         return ChainNetwork(self, choose, task).build()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
-from nasengine import Architecture, Chooser, ConfigError, SearchSpace, Task
+from nasengine import Architecture, Chooser, ConfigError, SearchSpace, Task, multiplied
 
 from .operations.mobile import InvertedResidual, SqueezeExcitation, convolution
 from .operations.stem import Classifier
@@ -58,6 +58,8 @@ class MobileSpace(SearchSpace):
             16×16, else 32.
         head: channels of the last convolution; by default 64 for images up to 16×16, else 1280.
         activation: relu, relu6 (MobileNetV2) or hard_swish (MobileNetV3).
+        multiplier: of all widths but the last convolution's, rounded down (MobileNetV2's section 6.1, where it is
+            called the width multiplier, and spares the last convolution if it is below 1).
     """
 
     family = "CNN"
@@ -73,10 +75,13 @@ class MobileSpace(SearchSpace):
         stem: int | None = None,
         head: int | None = None,
         activation: Literal["relu", "relu6", "hard_swish"] = "relu6",
+        multiplier: float = 1.0,
     ) -> None:
         self.widths, self.layers, self.strides, self.expansions = widths, layers, strides, expansions
         self.kernels, self.stem, self.head = _different("kernels", kernels), stem, head
-        self.activation = activation
+        self.activation, self.multiplier = activation, multiplier
+        if not 0 < multiplier < float("inf"):
+            raise ConfigError(f"the space 'mobile' has multiplier = {multiplier}; expected a positive number")
         if even := [kernel for kernel in kernels if kernel % 2 == 0]:
             raise ConfigError(f"the space 'mobile' has kernels = {list(kernels)}; expected odd ones, not {even[0]}")
         if any(channels is not None and channels < 1 for channels in (stem, head)):
@@ -114,16 +119,20 @@ class MobileSpace(SearchSpace):
             for depth, width, stride, expansion in zip(layers, widths, strides, expansions, strict=True)
         ]
 
+    def sizes(self, task: Task) -> Mapping[str, float]:
+        return {"multiplier": self.multiplier}
+
     def build(self, choose: Chooser, task: Task) -> nn.Module:
         largest = max(task.input_shape[1:])
         small = largest <= 16
-        channels, head = self.stem or (16 if small else 32), self.head or (64 if small else 1280)
+        channels = multiplied(self.stem or (16 if small else 32), self.multiplier)
+        head = self.head or (64 if small else 1280)
         parts: list[nn.Module] = [
             convolution(task.input_shape[0], channels, 3, 2 if largest > 48 else 1, self.activation)
         ]
         for number, stage in enumerate(self.stages(small)):
             name = f"stage{number}"
-            before, channels = channels, choose.value(f"{name}.width", stage.widths)
+            before, channels = channels, multiplied(choose.value(f"{name}.width", stage.widths), self.multiplier)
             blocks = [
                 partial(self._block, choose, f"{name}.block{index}", stage, channels, None if index else before)
                 for index in range(stage.layers)

@@ -225,7 +225,7 @@ def test_export_infers_the_format_from_the_ending(nas: Nas, finished: Path) -> N
         (["run", "--time-limit", "soon"], "time_limit is 'soon'; expected a time such as 90s, 10m or 1.5h"),
         (["run", "--fidelity", "epoch=3"], "there is no 'epoch'. Did you mean 'epochs'?"),
         (["run", "--fidelity", "data=2"], "the fidelity's data is 2; expected a fraction"),
-        (["run", "--space", "chain", "--fidelity", "width=0.5"], "the space 'chain' cannot scale width (asked for 0.5)"),
+        (["run", "--space", "chain", "--fidelity", "layers=2"], "the space 'chain' cannot scale layers (asked for 2)"),
         (["run", "--objective", "accuracy:up"], "'accuracy:up' is no objective; expected METRIC:max or METRIC:min"),
         (["run", "--objective", "acuracy"], "gives no 'acuracy' on the task 'digits'. Did you mean 'accuracy'?"),
         (

@@ -218,6 +218,16 @@ def test_a_smaller_network_is_judged_and_the_whole_one_is_counted(tmp_path: Path
     assert first.seconds < found.seconds
 
 
+@pytest.mark.parametrize("space", ["chain:layers=1,stages=1", "mobile"])
+def test_where_widths_are_chosen_all_of_them_are_scaled(space: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"space": space, "task": "digits", "trials": 1, "seed": 1}
+    settings |= {"evaluator": "train:epochs=1", "baseline": 0}
+    small = search(tmp_path / "small", **settings, fidelity="width=0.5,data=0.25")
+    first, found = searched(small)[0], small.best
+    assert first.state == "done"
+    assert first.metrics["parameters"] == found.metrics["parameters"]
+
+
 @pytest.mark.parametrize(
     ("space", "fidelity", "says"),
     [

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import nasengine
-from nasengine import Architecture, ConfigError, SearchSpace, Shapes, SpaceError, inherit
+from nasengine import Architecture, ConfigError, Fidelity, SearchSpace, Shapes, SpaceError, inherit
 from nasengine.cost import parameters
 from nasengine.evaluators.tasks.digits import Digits
 from nasengine.registry import make
@@ -81,6 +81,39 @@ class TestValidChainSpace(SpaceContract):
         return ChainSpace(
             stages=1, layers=1, widths=(4, 8), operations=("convolution",), kernels=(3,), padding="valid", stem="none"
         )
+
+
+class TestNarrowChainSpace(SpaceContract):
+    """Half of 5 and of 8 channels are 2 and 4."""
+
+    def make(self) -> SearchSpace:
+        return ChainSpace(
+            stages=2, layers=1, widths=(5, 8), kernels=(1, 3), hidden_widths=(8, 16), **PLAIN, multiplier=0.5
+        )
+
+
+def test_a_narrower_network_has_the_same_picks_and_a_share_of_every_width() -> None:
+    task, rng = TinyTask(), np.random.default_rng(0)
+    space = ChainSpace(**SMALL, **PLAIN)
+    narrow = space.at(space.reduced(Fidelity(width=0.5), task))
+    halved = ChainSpace(**{**SMALL, "widths": (4, 8), "hidden_widths": (4, 8)}, **PLAIN)
+    assert list(narrow.domain(task).decisions) == list(space.domain(task).decisions)
+    for _ in range(10):
+        architecture = space.domain(task).sample(rng)
+        picks = {n: p // 2 if n.endswith("width") else p for n, p in architecture.picks.items()}
+        shapes = [
+            {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+            for model in (
+                narrow.shape(Architecture("chain", narrow.recorded_settings(), architecture.picks), task),
+                halved.shape(Architecture("chain", halved.recorded_settings(), picks), task),
+            )
+        ]
+        assert shapes[0] == shapes[1]
+
+
+def test_a_multiplier_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="multiplier = 0"):
+        ChainSpace(multiplier=0)
 
 
 class TestPerceptron(SpaceContract):

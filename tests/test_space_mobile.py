@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import nasengine
-from nasengine import Architecture, ConfigError, SearchSpace, Shapes, Supernet, inherit
+from nasengine import Architecture, ConfigError, Fidelity, SearchSpace, Shapes, Supernet, inherit
 from nasengine.cost import flops
 from nasengine.registry import make
 from nasengine.search_spaces.mobile import MobileSpace
@@ -41,6 +41,33 @@ class TestMobileSpaceWithoutExpansion(SpaceContract):
         return MobileSpace(
             widths=((2, 4),), layers=(2,), expansions=((1,),), kernels=(1, 3), stem=3, head=4, activation="hard_swish"
         )
+
+
+class TestNarrowMobileSpace(SpaceContract):
+    def make(self) -> SearchSpace:
+        return MobileSpace(
+            widths=((4, 6), (8, 6)), layers=2, expansions=(1, 3), kernels=(3,), stem=4, head=8, multiplier=0.5
+        )
+
+
+def test_a_narrower_network_has_a_share_of_every_width_but_the_last() -> None:
+    task = TinyTask()
+    space = small()
+    narrow = space.at(space.reduced(Fidelity(width=0.5), task))
+    architecture = space.domain(task).sample(np.random.default_rng(0))
+    whole, half = (
+        [layer.out_channels for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+        for model in (
+            space.shape(architecture, task),
+            narrow.shape(Architecture(architecture.space, narrow.recorded_settings(), architecture.picks), task),
+        )
+    )
+    assert half[0] == whole[0] // 2 == 2
+    assert half[-1] == whole[-1] == 8
+    assert len(half) == len(whole)
+    assert sum(half) < 0.7 * sum(whole)
+    with pytest.raises(ConfigError, match="multiplier = -1"):
+        MobileSpace(multiplier=-1)
 
 
 def unsettled(supernet: Supernet) -> Supernet:

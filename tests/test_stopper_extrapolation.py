@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.optimize import least_squares
+from scipy.stats import t as student
 
 from nasengine import Architecture, Evaluate, Objective, Trial
 from nasengine.evaluators.stoppers.ensemble import stretched
-from nasengine.evaluators.stoppers.extrapolation import Extrapolation, chance_to_beat, scale_of
+from nasengine.evaluators.stoppers.extrapolation import Extrapolation
 from nasengine.evaluators.stoppers.families import FAMILIES, at_places, fitted
+from nasengine.evaluators.stoppers.foresight import Foresight, foresee, scale_of
 from nasengine.evaluators.stoppers.posterior import LARGEST_NOISE, SMALLEST_NOISE, Posterior
 
 REQUEST = Evaluate(Architecture("any", {}, {}))
@@ -187,15 +189,84 @@ def test_an_error_is_judged_as_the_accuracy_that_it_leaves() -> None:
 def test_the_chance_falls_as_the_best_rises_and_is_even_for_the_median() -> None:
     values = 0.8 - 0.5 * EPOCHS[:8] ** -0.9 + 0.01 * np.random.default_rng(3).standard_normal(8)
     bests = [0.5, 0.7, 0.75, 0.8, 0.9, 1.1]
-    chances = [chance_to_beat(best, values, END, 1.0, 100, 200, np.random.default_rng(0)) for best in bests]
-    found = [chance for chance in chances if chance is not None]
+    foresight = foresee(values, END, 1.0, 100, 200, np.random.default_rng(0))
+    assert foresight is not None
+    found = [foresight.chance(best) for best in bests]
     assert found == sorted(found, reverse=True)
     assert found[0] > 0.99
     assert found[-1] < 0.01
-    samples = Posterior(values, END).samples(100, 200, np.random.default_rng(0))
-    assert samples is not None
-    even = chance_to_beat(float(np.median(samples[0])), values, END, 1.0, 100, 200, np.random.default_rng(0))
-    assert even == pytest.approx(0.5, abs=0.05)
+    assert foresight.chance(float(np.median(foresight.ends))) == pytest.approx(0.5, abs=0.05)
+    assert foresight.chance(foresight.middle) == pytest.approx(0.5, abs=0.02)
+
+
+def test_errors_of_others_correct_what_is_foreseen_as_a_t_test_would() -> None:
+    """Against scipy's prediction: the next of so many normal numbers."""
+    foresight = Foresight(np.zeros(1), np.ones(1), middle=0.6, spread=0.1)
+    errors = [0.1, -0.2, 0.4, 0.0, 0.3]
+    spread = float(np.std(errors, ddof=1)) * (1 + 1 / 5) ** 0.5
+    expected = student(4, loc=0.6 + 0.1 * float(np.mean(errors)), scale=0.1 * spread)
+    assert foresight.interval_after(errors) == pytest.approx(expected.interval(0.9))
+    assert foresight.chance_after(errors, 0.65) == pytest.approx(expected.sf(0.65))
+    assert foresight.error(0.65) == pytest.approx(0.5)
+
+
+def test_intervals_after_the_errors_of_a_few_hold_the_next_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    foresight = Foresight(np.zeros(1), np.ones(1), middle=0.0, spread=1.0)
+    draws = 0.3 + 0.2 * rng.standard_normal((2000, 11))
+    held = [low <= row[-1] <= high for row in draws for low, high in [foresight.interval_after(row[:-1].tolist())]]
+    assert np.mean(held) == pytest.approx(0.9, abs=0.03)
+
+
+def scheduled(final: float, rng: np.random.Generator) -> np.ndarray:
+    """A curve as a falling learning rate leaves it: its noise falls from 0.1 to 0.002."""
+    rise = final - 0.5 * EPOCHS**-1.2
+    return np.minimum(rise + 0.1 * np.exp(-EPOCHS / END * 4) * rng.standard_normal(END), 1.0)
+
+
+def finished_runs(stopper: Any, count: int) -> list[np.ndarray]:
+    """Tells the stopper of trials with such curves, whose ends are 0.75 to 0.85."""
+    rng = np.random.default_rng(5)
+    curves = [scheduled(final, rng) for final in np.linspace(0.75, 0.85, count)]
+    for number, curve in enumerate(curves):
+        points = tuple({"accuracy": float(value)} for value in curve)
+        stopper.tell(Trial(number, REQUEST, "done", points[-1], points))
+    return curves
+
+
+def test_a_mediocre_curve_is_stopped_once_finished_trials_show_how_far_it_can_be_trusted() -> None:
+    values = scheduled(0.7, np.random.default_rng(7))[:8]
+    curve = [{"accuracy": float(value)} for value in values]
+    stopped = {}
+    for calibrate in (0, 12):
+        stopper = started(calibrate=calibrate, steps=100, min_epochs=8)
+        finished_runs(stopper, 12)
+        stopped[calibrate] = stopper.stop(20, REQUEST, curve, END)
+    assert stopped[0] is None
+    assert stopped[12].startswith("after 8 epochs of 30 it is not expected to beat 0.8")
+
+
+def test_too_few_finished_trials_change_nothing() -> None:
+    values = scheduled(0.7, np.random.default_rng(7))[:14]
+    curve = [{"accuracy": float(value)} for value in values]
+    reasons = []
+    for calibrate in (0, 12):
+        stopper = started(calibrate=calibrate, steps=40, min_epochs=14, delta=0.9)
+        finished_runs(stopper, 11)
+        reasons.append(stopper.stop(20, REQUEST, curve, END))
+    assert reasons[0] == reasons[1] is not None
+
+
+def test_a_resumed_run_foresees_the_same() -> None:
+    """The stopper that was told everything anew, and asked once, says what the one says that was asked all along."""
+    curve = [{"accuracy": float(value)} for value in scheduled(0.72, np.random.default_rng(8))]
+    options: dict[str, Any] = {"steps": 40, "calibrate": 3, "delta": 0.9, "interval": 4}
+    first, second = started(**options), started(**options)
+    for stopper in (first, second):
+        finished_runs(stopper, 4)
+    said = [first.stop(9, REQUEST, curve[:count], END) for count in range(1, 14)]
+    assert said[-1] is not None
+    assert second.stop(9, REQUEST, curve[:13], END) == said[-1]
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,7 @@ def test_an_objective_that_the_run_has_not_is_refused(stopper: Any) -> None:
         ("hyperband", {"min_resource": 4, "max_resource": 2}),
         ("extrapolation", {"delta": 1.5}),
         ("extrapolation", {"walkers": 31}),
+        ("extrapolation", {"calibrate": 1}),
         ("hypervolume", {"quantile": 2.0}),
     ],
 )

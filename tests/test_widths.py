@@ -24,6 +24,7 @@ from nasengine import (
     inherit,
     join,
     mask_channels,
+    multiplied,
 )
 from nasengine.testing import TinyTask
 
@@ -433,3 +434,20 @@ def test_shares_are_one_in_a_model_k_of_n_while_open_and_the_weights_of_a_soft_g
     assert all(share.requires_grad for share in shares().values())
     net.gates["kept"].set(weights, active=(1, 3))
     assert {name: share.item() for name, share in shares().items()} == pytest.approx({"b": 0.9, "d": 0.2})
+
+
+@pytest.mark.parametrize(
+    ("width", "multiplier", "expected"), [(16, 1, 16), (16, 0.5, 8), (5, 0.5, 2), (3, 0.1, 1), (8, 1.4, 11)]
+)
+def test_a_width_is_multiplied_and_rounded_down(width: int, multiplier: float, expected: int) -> None:
+    assert multiplied(width, multiplier) == expected
+
+
+def test_a_chosen_width_is_multiplied_for_each_of_its_values_and_must_leave_a_channel() -> None:
+    def build(choose: Chooser) -> nn.Module:
+        return mask_channels(multiplied(choose.value("width", (4, 9)), 0.5))
+
+    masked = Written(build).supernet(TASK)(torch.ones(1, 4, 1, 1))
+    assert masked.shape[1] == 4
+    with pytest.raises(SpaceError, match=r"a width of 4 times 0\.2 leaves no channel"):
+        Written(lambda choose: mask_channels(multiplied(choose.value("width", (4, 9)), 0.2))).supernet(TASK)

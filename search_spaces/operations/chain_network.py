@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from torch import nn
 
-from nasengine import Chooser, SpaceError, Task, join, mask_channels
+from nasengine import Chooser, SpaceError, Task, join, mask_channels, multiplied
 
 from .chain import (
     ACTIVATIONS,
@@ -42,7 +42,8 @@ class ChainNetwork:
 
     def __init__(self, space: ChainSpace, choose: Chooser, task: Task) -> None:
         self.space, self.choose, self.classes = space, choose, task.classes
-        self.group = group_of((*space.widths, *space.transitions) if space.dense else space.widths)
+        widths = (*space.widths, *space.transitions) if space.dense else space.widths
+        self.group = group_of([multiplied(width, space.multiplier) for width in widths])
         self.input_shape = task.input_shape
         self.size = [int(side) for side in task.input_shape[1:]]
         self.mask: nn.Module = nn.Identity()  # of what the stem, or the last stage, gives
@@ -61,7 +62,8 @@ class ChainNetwork:
 
     def stem(self) -> tuple[nn.Module | None, int]:
         """What comes before the stages, and how many channels it gives."""
-        kind, width, shape = self.space.stem, self.space.stem_width, self.input_shape
+        kind, shape = self.space.stem, self.input_shape
+        width = multiplied(self.space.stem_width, self.space.multiplier)
         if kind == "none" or self.space.stages == 0:
             return None, shape[0]
         if kind == "convolution":
@@ -78,7 +80,8 @@ class ChainNetwork:
         if reduces:
             self.size = [(side + 1) // 2 for side in self.size]
             if space.dense:
-                width = self.choose.value(f"{name}.transition.width", space.transitions)
+                chosen = self.choose.value(f"{name}.transition.width", space.transitions)
+                width = multiplied(chosen, space.multiplier)
                 parts = [self.convolved(f"{name}.transition", "convolution", before, width, self.mask, kernel=1)]
                 parts += [
                     mask_channels(width),
@@ -127,7 +130,7 @@ class ChainNetwork:
             takes = [mask_channels(part) if part else None for part in parts]
             before = join([before, *parts])
             mask = mask_channels(before)
-        width = self.value(f"{name}.width", space.widths)
+        width = multiplied(self.value(f"{name}.width", space.widths), space.multiplier)
         strides.append(int(self.value(f"{name}.stride", space.strides)))
         stride = reduction * strides[-1]
         options: dict[str, Callable[[], nn.Module]] = {}
@@ -189,7 +192,8 @@ class ChainNetwork:
     def connected(self, features: int, depth: int) -> nn.Sequential:
         parts: dict[str, nn.Module] = {}
         for index in range(depth):
-            width = self.value(f"head.layer{index}.width", self.space.hidden_widths)
+            chosen = self.value(f"head.layer{index}.width", self.space.hidden_widths)
+            width = multiplied(chosen, self.space.multiplier)
             parts |= {f"linear{index}": nn.Linear(features, width), f"activation{index}": self.activation("head")}
             parts |= {f"mask{index}": mask_channels(width), f"dropout{index}": self.dropout("head", nn.Dropout)}
             features = width
