@@ -22,8 +22,9 @@ from queue import SimpleQueue
 from typing import Any
 
 from .errors import ConfigError, NasError, near_miss, one_line
+from .options import check_options
 from .plan import Observer, Plan, objective_of, standing_of
-from .registry import check_options, split
+from .registry import split
 from .run import Run
 from .trial import Objective, Report, Request, Trial
 
@@ -244,7 +245,7 @@ def logger(text: str) -> Logger:
     if find_spec(PACKAGES[name]) is None:
         raise ConfigError(f"the logger {name!r} needs a package: pip install 'nasengine[{name}]'")
     found: Any = getattr(import_module(f"nasengine.integrations.{name}"), LOGGERS[name])
-    made: Logger = found(**check_options("logger", name, found, options))  # type: ignore[arg-type]
+    made: Logger = found(**check_options("logger", name, found, options))
     made.notes = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     return made
 

@@ -205,7 +205,7 @@ def _made(kind: Kind, choice: PluginChoice) -> Plugin:
 
 def _final_options(space: SearchSpace, domain: Domain, task: Task, changes: Mapping[str, Any]) -> Mapping[str, Any]:
     """The space's options for the final training. Raises ConfigError where its decisions would be others."""
-    from .registry import check_options
+    from .options import check_options
 
     if not changes:
         return domain.options

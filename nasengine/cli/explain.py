@@ -31,7 +31,8 @@ SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def plugin(kind: Any, given: str, task: Callable[[], Task]) -> dict[str, Any]:
     """The text, and the same as JSON values. given: a name, and options. task: for which a space's size is counted."""
-    from ..registry import check_options, fingerprint_of, load, split
+    from ..options import check_options
+    from ..registry import fingerprint_of, load, split
 
     name, chosen = split(given)
     cls = load(kind, name)
@@ -65,7 +66,7 @@ def plugin(kind: Any, given: str, task: Callable[[], Task]) -> dict[str, Any]:
 
 
 def _options(cls: type[Plugin]) -> list[dict[str, Any]]:
-    from ..registry import options_of
+    from ..options import options_of
 
     explained: dict[str, str] = {}
     for known in reversed(cls.__mro__):  # an option that is inherited is explained where it was defined
@@ -138,7 +139,8 @@ def _companion(kind: Any, family: str, usual: str) -> str:
     """A space, or a task, as a command names it, that goes with plugins of the family and needs no options; nothing
     where the usual one does, or none is known."""
     from ..families import family_of
-    from ..registry import installed, load, options_of
+    from ..options import options_of
+    from ..registry import installed, load
 
     known = {plugin.name: plugin for plugin in installed(kind)}
     if not family or (usual in known and family_of(known[usual].target) in ("", family)):

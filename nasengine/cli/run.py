@@ -125,7 +125,8 @@ def run(
 def with_strategy_options(settings: Config, options: Mapping[str, Any]) -> Config:
     """The settings with these options of the strategy. Raises ConfigError where it has none of that name."""
     from ..errors import ConfigError
-    from ..registry import load, options_of
+    from ..options import options_of
+    from ..registry import load
     from ..strategy import OneShotStrategy
 
     if not options:

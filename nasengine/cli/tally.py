@@ -269,7 +269,8 @@ class Tally:
         if self._loaded:
             return
         self._loaded = True
-        from ..registry import load, options_of
+        from ..options import options_of
+        from ..registry import load
 
         config = self.run.config
         options: dict[str, Any] = {}
