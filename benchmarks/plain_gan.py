@@ -30,7 +30,8 @@ CENTRES = torch.stack([ANGLES.cos(), ANGLES.sin()], 1)
 class Setting:
     """What is different. shared: whether generators share a batch out among them, or have one each. cut: whether each
     has a part of the first latent's values only. weight: of each generator in the discriminator's loss, the data's
-    being 1; by default that of all together is 1. norm: whether the generators have batch normalisation."""
+    being 1; by default that of all together is 1. norm: whether the generators have batch normalisation. zero: whether
+    the discriminator's biases begin at zero."""
 
     name: str
     generators: int = 4
@@ -39,6 +40,7 @@ class Setting:
     weight: float | None = None
     norm: bool = True
     saturating: bool = False
+    zero: bool = False
 
 
 SETTINGS = (
@@ -51,6 +53,8 @@ SETTINGS = (
     Setting("one, minimax loss", 1, saturating=True),
     Setting("one, no normalisation", 1, norm=False),
     Setting("four, no normalisation", norm=False),
+    Setting("one, biases from zero on", 1, zero=True),
+    Setting("four, biases from zero on", zero=True),
 )
 
 
@@ -104,6 +108,9 @@ class Learning:
         self.chances = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.generators = Layers(self.chances, self.k, LATENTS, 2, setting.norm)
         self.discriminator = Layers(self.chances, 1, 2, 1 if self.k == 1 else self.k + 1, False)
+        with torch.no_grad():
+            for _, bias in self.discriminator.layers:
+                bias.mul_(float(not setting.zero))
         self.painter, self.critic = (
             torch.optim.Adam(player.weights, rate, betas=(0.5, 0.999))
             for player in (self.generators, self.discriminator)
