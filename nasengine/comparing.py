@@ -169,10 +169,11 @@ def with_random(names: list[str]) -> list[str]:
 def _checked(asked: Mapping[str, Any], names: Sequence[str]) -> tuple[Objective, bool]:
     """What counts, and whether the searches keep their runs. Raises NasError where one of them could not begin."""
     from .config import Config
-    from .parts import resolve
+    from .parts import check_objectives, resolve
     from .session import absolute
 
     plans = [resolve(absolute(Config.of({**asked, "strategy": name}, "compare")), {}) for name in names]
+    check_objectives(plans[0])
     if not plans[0].config.trials:
         raise ConfigError("trials are 0; expected at least 1: there is nothing to compare without a search")
     return plans[0].objectives[0], not plans[0].evaluator.simulates

@@ -74,7 +74,6 @@ def resolve(config: Config, objects: Objects, note: Callable[[str], None] = lamb
     for stage in (*funnel, judge):
         with _naming("evaluator", stage.evaluator):
             stage.evaluator.check(space, stage.task)
-            _check_objectives(stage)
     firsts = _firsts(config, strategy, domain)
     plan = Plan(
         config, space, strategy, evaluator, task, domain, objectives, funnel, judge, roles, firsts, final
@@ -152,19 +151,21 @@ def _objectives(config: Config, evaluator: Evaluator, task: Task, judges: Sequen
         return list(dict.fromkeys(wanted)) or own or tasks
 
 
-def _check_objectives(stage: Stage) -> None:
-    """Raises ConfigError where the evaluator is known to give no such metric, and no worker could measure it."""
+def check_objectives(plan: Plan) -> None:
+    """Raises ConfigError where an evaluator is known to give no such metric, and no worker could measure it. For runs:
+    where others judge, they have their own objectives."""
     from .hardware import measurable
 
-    if _overridden(stage.evaluator, "evaluate") or _overridden(stage.task, "metrics"):
-        return
-    given = stage.evaluator.metric_names(stage.task)
-    for metric in (objective.metric for objective in stage.objectives):
-        if given and metric not in given and not measurable([metric]):
-            raise ConfigError(
-                f"the evaluator {stage.evaluator.known_as!r} gives no {metric!r} on the task "
-                f"{stage.task.known_as!r}.{near_miss(metric, given)} It gives: {', '.join(given)}"
-            )
+    for stage in (*plan.funnel, plan.judge):
+        if _overridden(stage.evaluator, "evaluate") or _overridden(stage.task, "metrics"):
+            continue
+        given = stage.evaluator.metric_names(stage.task)
+        for metric in (objective.metric for objective in stage.objectives):
+            if given and metric not in given and not measurable([metric]):
+                raise ConfigError(
+                    f"the evaluator {stage.evaluator.known_as!r} gives no {metric!r} on the task "
+                    f"{stage.task.known_as!r}.{near_miss(metric, given)} It gives: {', '.join(given)}"
+                )
 
 
 def _overridden(plugin: Plugin, method: str) -> bool:

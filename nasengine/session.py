@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from .device import environment, threads_of
 from .errors import NasError, RunError
 from .machine import MACHINE, MachineSettings
-from .parts import Objects, around, choice_of, refuse_other_code, resolve, restore
+from .parts import Objects, around, check_objectives, choice_of, refuse_other_code, resolve, restore
 from .plugin import Plugin
 
 if TYPE_CHECKING:
@@ -144,6 +144,7 @@ def start(
     # the number of threads changes the last digits of results, so it is a setting of the run, not of the day
     config = config.model_copy(update={"threads": config.threads or threads_of(config)})
     plan = resolve(config, objects or {}, observer.note if observer else lambda text: None)
+    check_objectives(plan)
     folder = _new_folder(out, config)
     lock = RunLock(folder)
     try:
