@@ -143,7 +143,7 @@ def agreement(task: str, given: Any, folder: Path) -> None:
     how = f"{given.hidden} channels, dropout {given.dropout}, {recipe}"
     print(f"{how}; {mean(seconds, 2)} s a training\n")
     if given.anchors:
-        anchors = [[name, f"{ours(name, 0):.1f}", f"{theirs(name):.1f}"] for name in ANCHORS]
+        anchors = [[name.replace("|", " "), f"{ours(name, 0):.1f}", f"{theirs(name):.1f}"] for name in ANCHORS]
         print_table(["anchor", "our test accuracy, %", "the benchmark's, %"], anchors, given.markdown)
 
 
