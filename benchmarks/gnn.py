@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -101,9 +102,10 @@ def agreement(task: str, given: Any, folder: Path) -> None:
     from nasengine.search_spaces.nasbench_graph import from_nasbench_graph
 
     known = read_table(benchmark_file(given.table, "nas_bench_graph_cora_citeseer.npz"))
-    recipe = RECIPE.format(epochs=given.agreement_epochs)
+    recipe = given.recipe.format(epochs=given.agreement_epochs)
+    other = "" if given.recipe == RECIPE else "-" + re.sub(r"\W+", "-", given.recipe)
 
-    kept = given.out / f"{given.hidden}-channels-dropout-{given.dropout}-{given.agreement_epochs}-epochs.jsonl"
+    kept = given.out / f"{given.hidden}-channels-dropout-{given.dropout}-{given.agreement_epochs}-epochs{other}.jsonl"
     done = {(row["network"], row["seed"]): row for row in read(kept)}
 
     def ours(name: str, seed: int) -> float:
@@ -143,7 +145,7 @@ def agreement(task: str, given: Any, folder: Path) -> None:
     how = f"{given.hidden} channels, dropout {given.dropout}, {recipe}"
     print(f"{how}; {mean(seconds, 2)} s a training\n")
     if given.anchors:
-        anchors = [[name, f"{ours(name, 0):.1f}", f"{theirs(name):.1f}"] for name in ANCHORS]
+        anchors = [[name.replace("|", " "), f"{ours(name, 0):.1f}", f"{theirs(name):.1f}"] for name in ANCHORS]
         print_table(["anchor", "our test accuracy, %", "the benchmark's, %"], anchors, given.markdown)
 
 
@@ -222,6 +224,7 @@ def main() -> None:
     options.add_argument("--hidden", type=int, default=64, help="their channels; the benchmark's are 256")
     options.add_argument("--dropout", type=float, default=0.5, help="theirs (default: %(default)s)")
     options.add_argument("--out", type=Path, default=Path("gnn"), help="where results are kept, and gone on with")
+    options.add_argument("--recipe", default=RECIPE, help="how they are trained (default: %(default)s)")
     options.add_argument("--agreement-epochs", type=int, default=100, help="default: %(default)s")
     given = options.parse_args()
     cora = given.cora or Path(os.environ.get("NASENGINE_DATA", ".")) / "planetoid"
