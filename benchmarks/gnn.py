@@ -35,7 +35,7 @@ CHEAP = "train:epochs=100,patience=20"
 RECIPE = "train:epochs={epochs},patience=0,keep=last"
 """For NAS-Bench-Graph's networks: the task's Adam, a learning rate of 0.01 and an L2 of 5e-4, without early stopping.
 Of networks that have learnt nothing, the table's test accuracy is far from that of the epoch with the best validation
-accuracy: what it holds is the last epoch's."""
+accuracy: it seems to be the last epoch's."""
 ANCHORS = tuple(
     f"0123|{','.join(['skip'] * front + [kind] * (4 - front))}"
     for kind in ("gcn", "gat", "gin", "graph", "sage")
