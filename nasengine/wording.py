@@ -49,7 +49,7 @@ def gain(comparison: Comparison) -> str:
     n = len(comparison.baseline)
     scale, digits, unit = (100, 1, " points") if is_fraction(comparison.metric) else (1, 4, "")
     spread = f", ± {scale * comparison.spread:.{digits}f}" if n > 1 else ""
-    line = f"search gain {scale * comparison.gain:+.{digits}f}{unit} over random (n = {n}{spread})"
+    line = f"search gain {scale * comparison.gain:+z.{digits}f}{unit} over random (n = {n}{spread})"
     if n > 1 and abs(comparison.gain) <= comparison.spread:
         return f"{line}: within the spread of random architectures"
     return line if comparison.gain > 0 else f"{line}: random architectures did as well or better"

@@ -43,6 +43,7 @@ from nasengine.report.importance import FEWEST, importance
 from nasengine.search_spaces.cell import CellSpace
 from nasengine.search_spaces.chain import ChainSpace
 from nasengine.testing import TinySpace, TinyTask
+from nasengine.wording import gain
 
 PARTS = Path(__file__).parent / "parts" / "cheap.py"
 CHAIN = "chain:stages=1,layers=2,widths=[4,8],"
@@ -192,6 +193,10 @@ def test_the_verdict_is_honest(found: float, others: tuple[float, ...], says: st
     assert f"{100 * mean:.2f} %" in verdict
     assert verdict.endswith(".")
     assert "\n" not in verdict
+
+
+def test_a_gain_that_rounds_to_nothing_has_no_minus() -> None:
+    assert "+0.0 points" in gain(Comparison("test_accuracy", 0.9889, (0.9893,), -0.0004, 0.0))
 
 
 class HostileSpace(SearchSpace):
