@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -16,6 +17,7 @@ from nasengine.config import Config
 from nasengine.engine import Engine
 from nasengine.executors.local import LocalExecutor
 from nasengine.executors.pace import MOST, Pace
+from nasengine.executors.ray import RayExecutor, Slot
 from nasengine.ledger import Ledger
 from nasengine.parts import resolve
 from nasengine.registry import make
@@ -102,6 +104,19 @@ def test_what_waits_when_the_search_is_interrupted_never_begins(tmp_path: Path) 
         (0, "interrupted"), (1, "interrupted"), (2, "interrupted"),
     ]  # fmt: skip
     assert evaluator.judged == 1
+
+
+def test_a_worker_on_ray_is_interrupted_also_where_the_trial_that_it_was_at_has_ended() -> None:
+    pool = object.__new__(RayExecutor)  # without Ray
+    pool._pace, pool._idle = Pace(), deque()
+    slot = Slot("w0", None, None, numbers=[3, 4])
+    pool._slots = [slot]
+    pool.stop(3, "interrupted")
+    pool._taken(slot, Outcome(3, "done"))
+    assert (slot.numbers, slot.verdict) == ([4], "interrupted")
+    pool.stop(4, "pruned")
+    pool._taken(slot, Outcome(4, "pruned"))
+    assert (slot.verdict, list(pool._idle)) == (None, [slot])
 
 
 def test_results_that_came_before_a_mistake_are_handed_over_first(tmp_path: Path) -> None:

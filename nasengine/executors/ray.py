@@ -99,12 +99,14 @@ class RayExecutor:
         slot.numbers, slot.requests = [number for number, _, _ in slot.requests], []
         self._singly = max(self._singly - len(slot.numbers), 0)
         self._idle.remove(slot)
+        slot.verdict = None
         self._begins(slot)
 
     @staticmethod
     def _begins(slot: Slot) -> None:
-        """The worker is at another trial."""
-        slot.verdict, slot.curve, slot.notes, slot.began = None, [], {}, time.monotonic()
+        """The worker is at another trial. To be interrupted is for all that it has; another verdict was for one."""
+        slot.verdict = slot.verdict if slot.verdict == "interrupted" else None
+        slot.curve, slot.notes, slot.began = [], {}, time.monotonic()
 
     def wait(self) -> list[Message]:
         import ray
