@@ -37,7 +37,8 @@ def dilated(layer: nn.Conv2d, x: Tensor) -> Tensor:
     padding = int(layer.padding[0]) // down, int(layer.padding[1]) // right
     if layer.stride != (1, 1):
         strides = layer.stride[0] // down, layer.stride[1] // right
-        read = x[..., ::down, ::right].clone()
+        # cut from what is written channels last, so that the gradient lies so, too
+        read = x.permute(0, 2, 3, 1)[:, ::down, ::right].permute(0, 3, 1, 2).clone()
         return functional.conv2d(read, layer.weight, layer.bias, strides, padding, groups=groups)
     count, _, height, width = x.shape
     if height % down or width % right:
@@ -47,9 +48,8 @@ def dilated(layer: nn.Conv2d, x: Tensor) -> Tensor:
     parts = parts.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).permute(0, 3, 1, 2)
     parts = functional.conv2d(parts, layer.weight, layer.bias, padding=padding, groups=groups)
     parts = parts.permute(0, 2, 3, 1).unflatten(0, (count, down, right))  # type: ignore[no-untyped-call]
-    joined: Tensor = parts.permute(0, 3, 1, 4, 2, 5).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
-    kept = _size(height, layer, 0), _size(width, layer, 1)
-    return joined[..., : kept[0], : kept[1]]
+    joined: Tensor = parts.permute(0, 3, 1, 4, 2, 5).flatten(3, 4).flatten(1, 2)
+    return joined[:, : _size(height, layer, 0), : _size(width, layer, 1)].permute(0, 3, 1, 2)
 
 
 def _size(given: int, layer: nn.Conv2d, side: int) -> int:

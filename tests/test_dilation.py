@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from nasengine.dilation import DilatedConv2d, can_be_split, dilated, split_dilated
+from nasengine.search_spaces.operations.darts import every_other
 
 
 def gradients(layer: nn.Conv2d, split: bool, x: Tensor) -> list[Tensor]:
@@ -36,6 +40,37 @@ def test_sides_may_be_dilated_differently_and_padded_by_less() -> None:
     layer = nn.Conv2d(2, 3, (3, 5), 1, (0, 6), (2, 3)).double()
     x = torch.randn(2, 2, 9, 8, dtype=torch.double)
     torch.testing.assert_close(dilated(layer, x), layer(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [8, 7])
+@pytest.mark.parametrize(
+    "function",
+    [
+        partial(dilated, nn.Conv2d(8, 8, 3, 2, 2, 2)),
+        partial(dilated, nn.Conv2d(8, 8, 3, 1, 2, 2, groups=8)),
+        lambda x: torch.cat(every_other(x, learns=True), 1),
+    ],
+    ids=["strided", "split", "every other pixel"],
+)
+def test_gradients_lie_as_the_images_do(function: Callable[[Tensor], Tensor], size: int) -> None:
+    """Where the two lie differently, PyTorch's ReLU and batch normalisation take several times as long."""
+    x = torch.randn(2, 8, size, size).contiguous(memory_format=torch.channels_last).requires_grad_()
+    output = function(x)
+    (gradient,) = torch.autograd.grad(output, x, torch.randn_like(output))
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_every_other_pixel_is_the_same_in_either_layout(layout: torch.memory_format) -> None:
+    x = torch.randn(2, 3, 5, 6).contiguous(memory_format=layout).requires_grad_()
+    gradients = []
+    for learns in (True, False):
+        even, odd = every_other(x, learns)
+        assert torch.equal(even, x[:, :, ::2, ::2])
+        assert torch.equal(odd[:, :, :2], x[:, :, 1::2, 1::2])
+        gradients.append(torch.autograd.grad((even * 2 + odd * 3).sum(), x)[0])
+    assert torch.equal(*gradients)
+    assert gradients[0].is_contiguous(memory_format=layout)
 
 
 def test_second_derivatives_go_through_it() -> None:

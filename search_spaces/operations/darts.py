@@ -43,17 +43,23 @@ class FactorizedReduce(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = shared(self.relu, x)
-        even, odd = once(every_other, x, partial(every_other, x))
+        even, odd = once(every_other, x, partial(every_other, x, self.training))
         return self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))  # type: ignore[no-any-return]
 
 
-def every_other(x: Tensor) -> tuple[Tensor, Tensor]:
+def every_other(x: Tensor, learns: bool = False) -> tuple[Tensor, Tensor]:
     """The even rows' even pixels, and the odd rows' odd ones: (N, C, H, W) → twice (N, C, ⌈H/2⌉, ⌈W/2⌉).
 
-    A row and a column of zeros stand for the odd ones that an odd size would lack.
+    A row and a column of zeros stand for the odd ones that an odd size would lack. learns: whether there will be a
+    gradient. A slice's lies in memory as what it is cut from is written, so that is written as it lies.
     """
     missing = (0, x.shape[3] % 2, 0, x.shape[2] % 2)
-    return x[:, :, ::2, ::2].clone(), functional.pad(x[:, :, 1::2, 1::2], missing)
+    if learns and x.is_contiguous(memory_format=torch.channels_last):
+        pixels = x.permute(0, 2, 3, 1)
+        even, odd = (pixels[:, start::2, start::2].permute(0, 3, 1, 2) for start in (0, 1))
+    else:
+        even, odd = (x[:, :, start::2, start::2] for start in (0, 1))
+    return even.clone(), functional.pad(odd, missing)
 
 
 def relu_conv_norm(channels_in: int, channels_out: int) -> nn.Sequential:
