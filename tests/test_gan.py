@@ -375,6 +375,17 @@ def test_a_discriminator_equals_the_supernets() -> None:
         assert torch.allclose(one, two, atol=1e-5)
 
 
+def test_layers_of_points_without_normalisation_begin_as_torchs_linear_layers() -> None:
+    made = GANSpace(units=(128,), activations=("relu",), generator_norms=("none",), discriminator_norms=("none",))
+    two = Architecture("gan", {}, {"generator.depth": 2, "discriminator.depth": 2})
+    model = made.model(two, Generation(data="ring"))
+    for player, inputs in ((model.generator, (32, 128)), (model.discriminator, (2, 128))):
+        for layer, before in zip(player.layers.children(), inputs, strict=True):
+            for numbers in (layer.linear.weight, layer.norm.bias):  # uniform in ±1/√before
+                assert 0.9 < numbers.abs().max() * before**0.5 <= 1
+                assert 0.8 < numbers.std() * (3 * before) ** 0.5 < 1.2
+
+
 def test_a_critic_of_wgan_gp_has_no_batch_normalisation() -> None:
     task, made = nasengine.Shapes((1, 8, 8), 1), space(losses=("hinge", "wgan_gp"))
     domain, rng = made.domain(task), np.random.default_rng(0)

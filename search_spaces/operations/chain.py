@@ -34,12 +34,19 @@ class FitChannels(nn.Module):
 
 
 class Bias(nn.Module):
-    """What a layer without normalisation adds: a number for each channel of images, or of vectors."""
+    """What a layer without normalisation adds: a number for each channel of images, or of vectors.
 
-    def __init__(self, channels: int, vectors: bool = False) -> None:
+    inputs: how many the layer has, if the numbers are to begin as those of `nn.Linear`, uniform in ±1/√inputs; without
+    it they begin at zero.
+    """
+
+    def __init__(self, channels: int, vectors: bool = False, inputs: int | None = None) -> None:
         super().__init__()
         self.channels, self.vectors = channels, vectors
         self.bias = nn.Parameter(torch.zeros(channels))
+        if inputs is not None:
+            bound = 1 / math.sqrt(inputs)
+            nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + (self.bias if self.vectors else self.bias.view(1, -1, 1, 1))

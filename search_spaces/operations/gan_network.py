@@ -226,23 +226,26 @@ class GANNetwork:
         return self.one(f"{name}.convolution", made)
 
     def _point_layers(self, player: str, before: int) -> tuple[nn.Module, int]:
-        """Fully connected layers of one width, and the width. The discriminator's first has no normalisation."""
+        """Fully connected layers of one width, and the width. The discriminator's first has no normalisation. Weights,
+        and biases where there is no normalisation, begin as those of `nn.Linear`."""
         width = self.value(f"{player}.units", self.space.units)
 
         def layer(index: int) -> nn.Module:
             own = player == "generator" or index
+            inputs = width if index else before
             return nn.Sequential(OrderedDict(
-                linear=nn.Linear(width if index else before, width, bias=False),
-                norm=self.norm(player, width) if own else Bias(width, vectors=True),
+                linear=nn.Linear(inputs, width, bias=False),
+                norm=self.norm(player, width, inputs) if own else Bias(width, True, inputs),
                 activation=self.activation(player), mask=mask_channels(width),
             ))  # fmt: skip
 
         return self.choose.depth(f"{player}.depth", [partial(layer, index) for index in range(3)]), width
 
-    def norm(self, player: str, width: int) -> nn.Module:
-        """One kind for all of a player's layers."""
+    def norm(self, player: str, width: int, inputs: int | None = None) -> nn.Module:
+        """One kind for all of a player's layers. inputs: of a fully connected layer, for its bias (see `Bias`)."""
         vectors = not self.sizes
         known = norms(width, self.group, mask_channels(width), vectors)
+        known["none"] = partial(Bias, width, vectors, inputs)
         if player == "generator" and self.labels:
             ways: dict[str, Callable[[], nn.Module]] = {
                 "plain": known["batch"], "conditional": partial(ConditionalBatchNorm, width, self.labels, vectors),
