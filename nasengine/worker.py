@@ -93,8 +93,9 @@ class Worker:
         fidelity = request.fidelity if isinstance(request, Evaluate) else FULL
         key = whole is self._task, fidelity.resolution
         if key not in self._ready:
-            self._ready[key] = whole.at_fidelity(fidelity)
-            self._ready[key].to(self.device)
+            task = whole.at_fidelity(fidelity)
+            task.to(self.device)
+            self._ready[key] = task
         return self._ready[key]
 
     def learnt(self, stage: int) -> Mapping[str, torch.Tensor]:
