@@ -19,8 +19,11 @@ import nasengine
 from nasengine.errors import Interrupted
 
 TORCH = "import torch"
+OPTIMIZER = "import torch; torch.optim.SGD([torch.zeros(1)])"
 RESUME = "nas resume, after 1,000 trials"
 NAS = Path(sys.executable).with_name("nas")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""A user's Python keeps what it compiled."""
 INSTANT = f"{Path(__file__).with_name('instant.py')}:Instant"
 
 
@@ -30,7 +33,7 @@ def seconds_of(command: Sequence[str], _: int, beside: Path | None = None) -> fl
         if beside is not None:
             shutil.copytree(beside, folder, dirs_exist_ok=True)
         started = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True, cwd=folder)
+        subprocess.run(command, check=True, capture_output=True, cwd=folder, env=ENVIRONMENT)
         return time.perf_counter() - started
 
 
@@ -56,23 +59,25 @@ def main() -> None:
     repetitions = 1 if given.quick else given.repetitions
     nas = [str(NAS)] if NAS.exists() else [sys.executable, "-m", "nasengine"]
     search = [
-        "run", "--space", "chain", "--strategy", "random", "--evaluator", INSTANT, "--trials", "1", "--baseline", "0",
-        "--quiet", "--out", "run",
+        *nas, "run", "--space", "chain", "--strategy", "random", "--trials", "1", "--baseline", "0", "--quiet",
+        "--out", "run", "--evaluator",
     ]  # fmt: skip
     commands = {
         "bare Python": [sys.executable, "-c", "pass"],
         TORCH: [sys.executable, "-c", "import torch"],
+        "import torch, an optimizer": [sys.executable, "-c", OPTIMIZER],
         "import nasengine": [sys.executable, "-c", "import nasengine"],
         "nas --help": [*nas, "--help"],
         "nas list": [*nas, "list"],
-        "nas run, 1 trial that costs nothing": [*nas, *search],
+        "nas run, 1 trial that costs nothing": [*search, INSTANT],
+        "nas run, 1 trial and the final training, an epoch each": [*search, "train:epochs=1"],
     }
     resume = [*nas, "resume", "run", "--quiet"]
     facts = {
         "machine": machine(),
         "versions": versions(),
         "seeds": "0, the default",
-        "repetitions": f"{repetitions}, by turns, files in the system's cache; all numbers as median (min–max)",
+        "repetitions": f"{repetitions}, by turns, files compiled and cached; all numbers as median (min–max)",
         "threads": os.environ.get("OMP_NUM_THREADS", "as many as there are cores"),
     }
     print_head("Start-up, in fresh processes", facts, given.markdown)

@@ -114,6 +114,7 @@ class Ledger:
         with _sentences(path):
             connection = sqlite3.connect(beside)
             with connection:
+                connection.execute("BEGIN")  # else each table is a transaction of its own, and waits for the disk
                 connection.execute(
                     "CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL)"
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -65,7 +66,7 @@ def resolve(config: Config, objects: Objects, note: Callable[[str], None] = lamb
             refuse_the_impossible(space, searched, domain, config.seed, note)
             if isinstance(strategy, OneShotStrategy):
                 space.check_supernet(searched)
-            final = _final_options(space, domain, task, config.final)
+            final = _final_options(space, domain, task, config)
             _check_fidelity(space, domain, searched, config.fidelity)
     except PluginError:
         space.check(searched)  # says why, where the two are not of one family
@@ -78,10 +79,10 @@ def resolve(config: Config, objects: Objects, note: Callable[[str], None] = lamb
     plan = Plan(
         config, space, strategy, evaluator, task, domain, objectives, funnel, judge, roles, firsts, final
     )  # fmt: skip
-    if config.final and latency_table and latency_table.metric in plan.measures:
+    if final != domain.options and latency_table and latency_table.metric in plan.measures:
         raise ConfigError(
             f"the latency table is of the networks that are searched, and cannot say the {latency_table.metric} of "
-            f"those of the final training; leave out the table, or --final"
+            f"those of the final training; leave out the table, or what changes their size (--final, --final-fidelity)"
         )
     return plan
 
@@ -178,7 +179,7 @@ def _overridden(plugin: Plugin, method: str) -> bool:
 def _check_fidelity(space: SearchSpace, domain: Domain, task: Task, fidelity: Fidelity) -> None:
     """Raises ConfigError where networks of that fidelity are not the space's."""
     smaller = space.at(space.reduced(fidelity, task))
-    seen = task if fidelity.resolution is None else task.at(fidelity.resolution)
+    seen = task.at_fidelity(fidelity)
     if (smaller is not space or seen is not task) and smaller.domain(seen).decisions != domain.decisions:
         asked = ",".join(f"{name}={value}" for name, value in fidelity.reductions.items())
         raise ConfigError(
@@ -204,22 +205,27 @@ def _made(kind: Kind, choice: PluginChoice) -> Plugin:
     return make(kind, choice.name, choice.options)
 
 
-def _final_options(space: SearchSpace, domain: Domain, task: Task, changes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The space's options for the final training. Raises ConfigError where its decisions would be others."""
+def _final_options(space: SearchSpace, domain: Domain, task: Task, config: Config) -> Mapping[str, Any]:
+    """The space's options for the final training: those asked for, and what the fidelity's layers and width make of
+    them. Raises ConfigError where the decisions would be others."""
     from .options import check_options
 
-    if not changes:
+    fidelity, other = config.final_fidelity, space
+    if config.final:
+        other = space.at(check_options("space", space.known_as, type(space), config.final))
+    other = other.at(other.reduced(replace(fidelity, resolution=None), task))
+    seen = task.at_fidelity(fidelity)
+    if other is space and seen is task:
         return domain.options
-    checked = check_options("space", space.known_as, type(space), changes)
-    larger = space.at(checked)
-    decisions = larger.domain(task).decisions
+    decisions = other.domain(seen).decisions
     if decisions != domain.decisions:
+        changes = {**config.final, **fidelity.reductions}
         asked = ", ".join(f"{name}={value}" for name, value in changes.items())
         raise ConfigError(
             f"with {asked} the space {space.known_as!r} leaves other things open than without; expected options that "
             f"only change the size"
         )
-    return larger.recorded_settings()
+    return domain.options if other is space else other.recorded_settings()
 
 
 def _firsts(config: Config, strategy: Strategy, domain: Domain) -> tuple[Architecture, ...]:

@@ -65,9 +65,9 @@ class Phases:
         if len(ended) >= FINALISTS:
             raise RunFailed(f"the final training failed {len(ended)} times, last with: {ended[-1].error}")
         chosen = candidates[min(len(ended), len(candidates) - 1)]
-        config = self._plan.config
-        planned: list[Request] = [Evaluate(self._plan.final(chosen), config.final_fidelity, "final")]
+        plan = self._plan
+        planned: list[Request] = [Evaluate(plan.final(chosen), plan.final_fidelity, "final")]
         if not ended:
-            drawn = self._plan.domain.sample_different(config.baseline, rng)
-            planned += [Evaluate(self._plan.final(one), config.final_fidelity, "baseline") for one in drawn]
+            drawn = plan.domain.sample_different(plan.config.baseline, rng)
+            planned += [Evaluate(plan.final(one), plan.final_fidelity, "baseline") for one in drawn]
         return planned

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,7 +13,7 @@ import numpy as np
 from .architecture import Architecture
 from .config import Config
 from .domain import Domain
-from .evaluator import Evaluator
+from .evaluator import Evaluator, Fidelity
 from .hardware import measurable
 from .plugin import Plugin
 from .space import SearchSpace
@@ -70,6 +70,11 @@ class Plan:
     def measures(self) -> tuple[str, ...]:
         """The objectives that are measured of a network where its evaluator does not give them: `latency`, say."""
         return measurable(objective.metric for stage in (*self.funnel, self.judge) for objective in stage.objectives)
+
+    @property
+    def final_fidelity(self) -> Fidelity:
+        """That of the final training; its layers and width are in `final_options`."""
+        return replace(self.config.final_fidelity, layers=None, width=1.0)
 
     @property
     def full_epochs(self) -> int:

@@ -26,6 +26,8 @@ from .options import check_options
 from .plugin import Plugin, is_json
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints, SelectableGroups
+
     from .evaluator import Evaluator
     from .strategy import Strategy
 
@@ -74,16 +76,22 @@ def installed(kind: Kind) -> list[Listed]:
 
 @cache
 def _installed(kind: Kind, path: tuple[tuple[str, int], ...]) -> list[Listed]:
-    try:
-        points = entry_points(group=GROUPS[kind])
-    except Exception as error:  # the standard library reads every distribution's file and trusts them all
-        raise PluginError(f"the metadata of an installed distribution cannot be read: {one_line(error)}") from error
+    points = _entry_points(path).select(group=GROUPS[kind])
     known: dict[int, tuple[str, str]] = {}  # reading a distribution's metadata takes a millisecond
     found = {}
     for point in points:
         owner = known[id(point.dist)] = known.get(id(point.dist)) or _distribution(point)
         found[point.name, point.value, owner] = Listed(kind, point.name, point.value, *owner)
     return sorted(found.values(), key=lambda listed: (listed.name, listed.distribution))
+
+
+@cache
+def _entry_points(path: tuple[tuple[str, int], ...]) -> EntryPoints | SelectableGroups:
+    """Of all kinds: to read the files of one kind is to read those of all."""
+    try:
+        return entry_points()
+    except Exception as error:  # the standard library reads every distribution's file and trusts them all
+        raise PluginError(f"the metadata of an installed distribution cannot be read: {one_line(error)}") from error
 
 
 def split(text: str) -> tuple[str, dict[str, Any]]:

@@ -137,6 +137,13 @@ class Task(Plugin, ABC):
     """The formats that `nas export` can write a trained model in, the most useful first."""
     found: str = ""
     """What data was found, in a sentence, for people."""
+    _full_shape: tuple[int, ...] | None = None
+
+    @property
+    def full_shape(self) -> tuple[int, ...]:
+        """The `input_shape` at full resolution. By it a space that fits itself to the images chooses depth, widths and
+        strides: a fidelity of smaller images then trains the same network."""
+        return self._full_shape or tuple(self.input_shape)
 
     def to(self, device: torch.device) -> None:
         """Puts the data where training will read it."""
@@ -288,6 +295,15 @@ class Task(Plugin, ABC):
     def at(self, resolution: int) -> Self:
         """The task with images of that height and width. Raises ConfigError where they would be larger."""
         raise NotImplementedError
+
+    def at_fidelity(self, fidelity: Fidelity) -> Self:
+        """The task at the fidelity's resolution, which remembers its own; itself where the fidelity says none. Raises
+        ConfigError."""
+        if fidelity.resolution is None:
+            return self
+        smaller = self.at(fidelity.resolution)
+        smaller._full_shape = self.full_shape
+        return smaller
 
     def check(self, fidelity: Fidelity) -> None:
         """Raises ConfigError where the fidelity scales something that this task cannot."""

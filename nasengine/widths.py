@@ -132,7 +132,7 @@ class ChannelMask(nn.Module):
         for part in parts:
             for gate in part.gates if isinstance(part, Largest) else ():
                 gate.used = True
-        self.register_buffer("channels", torch.arange(max(map(int, parts))), persistent=False)
+        self.register_buffer("channels", torch.tensor(range(max(map(int, parts)))), persistent=False)
 
     def mask(self) -> Tensor:
         """Shape (width,): 1 for what is let through, 0 for what is not."""
@@ -171,8 +171,9 @@ class MaskedConv2d(nn.Conv2d):
         for gate in kernel_size.gates:
             gate.used = True
         self.chosen = kernel_size
-        offsets = (torch.arange(int(kernel_size)) - int(kernel_size) // 2).abs()
-        self.register_buffer("offsets", torch.maximum(offsets[:, None], offsets), persistent=False)
+        sides = [abs(place - kernel_size // 2) for place in range(kernel_size)]
+        offsets = [[max(row, column) for column in sides] for row in sides]
+        self.register_buffer("offsets", torch.tensor(offsets), persistent=False)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         window = self.chosen.blend(lambda size: (self.offsets <= size // 2).to(weight.dtype))

@@ -20,7 +20,7 @@ from .context import Context
 from .cost import METRICS as COSTS
 from .cost import Costs
 from .errors import NasError, StorageError, TrainingDiverged, one_line
-from .evaluator import Evaluator, Metrics
+from .evaluator import FULL, Evaluator, Metrics
 from .hardware import check_energy, measured
 from .inheritance import hand_down, learnt_name, weights_name, weights_of
 from .limits import TookTooLong
@@ -90,12 +90,13 @@ class Worker:
     def task(self, request: Request) -> Task:
         """The same at the fidelity's resolution, its data on the device."""
         whole = self.whole_task(request)
-        resolution = request.fidelity.resolution if isinstance(request, Evaluate) else None
-        if (whole is self._task, resolution) not in self._ready:
-            task = whole if resolution is None else whole.at(resolution)
+        fidelity = request.fidelity if isinstance(request, Evaluate) else FULL
+        key = whole is self._task, fidelity.resolution
+        if key not in self._ready:
+            task = whole.at_fidelity(fidelity)
             task.to(self.device)
-            self._ready[whole is self._task, resolution] = task
-        return self._ready[whole is self._task, resolution]
+            self._ready[key] = task
+        return self._ready[key]
 
     def learnt(self, stage: int) -> Mapping[str, torch.Tensor]:
         """What the evaluator of a stage learnt: weights by name, on the CPU. Raises OSError, or StorageError where they

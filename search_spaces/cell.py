@@ -151,13 +151,13 @@ class CellSpace(SearchSpace):
         return found
 
     def sizes(self, task: Task) -> Mapping[str, int]:
-        small = max(task.input_shape[1:]) <= 16
+        small = max(task.full_shape[1:]) <= 16
         return {"layers": self.layers or (3 if small else 8), "channels": self.channels or (8 if small else 16)}
 
     def build(self, choose: Chooser, task: Task) -> nn.Module:
         layers, channels = self.sizes(task).values()
         width = 3 * channels  # the paper's stem multiplier
-        stem = image_stem(task.input_shape, width)
+        stem = image_stem(task.full_shape, width)
         before, reduced_before = (width, width), False
         cells = []
         for index in range(layers):

@@ -96,12 +96,12 @@ class HierarchicalSpace(SearchSpace):
         self.cells, self.channels = cells, channels
 
     def sizes(self, task: Task) -> Mapping[str, int]:
-        small = max(task.input_shape[1:]) <= 16
+        small = max(task.full_shape[1:]) <= 16
         return {"cells": self.cells or (2 if small else 3), "channels": self.channels or (4 if small else 16)}
 
     def build(self, choose: Chooser, task: Task) -> nn.Module:
         cells, channels = self.sizes(task).values()
-        layers: list[nn.Module] = [image_stem(task.input_shape, channels)]
+        layers: list[nn.Module] = [image_stem(task.full_shape, channels)]
         for index in range(cells):
             if index > 0:
                 layers.append(separable(channels, 2 * channels, stride=2))

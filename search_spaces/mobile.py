@@ -123,7 +123,7 @@ class MobileSpace(SearchSpace):
         return {"multiplier": self.multiplier}
 
     def build(self, choose: Chooser, task: Task) -> nn.Module:
-        largest = max(task.input_shape[1:])
+        largest = max(task.full_shape[1:])
         small = largest <= 16
         channels = multiplied(self.stem or (16 if small else 32), self.multiplier)
         head = self.head or (64 if small else 1280)

@@ -65,7 +65,7 @@ class NASBench101Space(SearchSpace):
         self.stacks, self.cells, self.channels = stacks, cells, channels
 
     def sizes(self, task: Task) -> Mapping[str, int]:
-        small = max(task.input_shape[1:]) <= 16
+        small = max(task.full_shape[1:]) <= 16
         return {
             "stacks": self.stacks or (2 if small else 3),
             "cells": self.cells or (1 if small else 3),

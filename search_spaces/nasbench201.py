@@ -76,12 +76,12 @@ class NASBench201Space(SearchSpace):
         return {"nasbench201_resnet": from_nasbench201(RESNET, cells=5, channels=16)}
 
     def sizes(self, task: Task) -> Mapping[str, int]:
-        small = max(task.input_shape[1:]) <= 16
+        small = max(task.full_shape[1:]) <= 16
         return {"cells": self.cells or (1 if small else 5), "channels": self.channels or (8 if small else 16)}
 
     def build(self, choose: Chooser, task: Task) -> nn.Module:
         cells, channels = self.sizes(task).values()
-        layers: list[nn.Module] = [image_stem(task.input_shape, channels)]
+        layers: list[nn.Module] = [image_stem(task.full_shape, channels)]
         for stage in range(STAGES):
             if stage > 0:
                 layers.append(ResidualReduction(channels))

@@ -45,7 +45,7 @@ class NASBenchMacroSpace(SearchSpace):
         self.channels = channels
 
     def sizes(self, task: Task) -> Mapping[str, int]:
-        return {"channels": self.channels or (8 if max(task.input_shape[1:]) <= 16 else 32)}
+        return {"channels": self.channels or (8 if max(task.full_shape[1:]) <= 16 else 32)}
 
     def build(self, choose: Chooser, task: Task) -> nn.Module:
         channels = self.sizes(task)["channels"]

@@ -176,7 +176,7 @@ def test_the_wheel_works_in_an_empty_environment_with_its_light_dependencies_alo
 
 # What is imported when
 
-HEAVY = ("torch", "ray", "optuna", "pandas", "sklearn")
+HEAVY = ("torch", "torch._dynamo", "sympy", "ray", "optuna", "pandas", "sklearn", "PIL")
 
 
 def heavy_after(code: str, cwd: Path) -> set[str]:
@@ -206,6 +206,15 @@ def test_showing_a_finished_run_imports_nothing_heavy_but_torch(tmp_path: Path) 
     """Torch, because it describes the architecture found, which only the space can: its module defines layers."""
     nasengine.search("chain:stages=1,layers=2", "random", evaluator=CHEAP, trials=2, baseline=0, out=tmp_path / "run")
     assert heavy_after(command("show", tmp_path / "run"), tmp_path) <= {"torch"}
+
+
+@pytest.mark.parametrize("space", ["chain", "cell", "mobile"])
+def test_a_search_that_trains_nothing_imports_nothing_heavy_but_torch(space: str, tmp_path: Path) -> None:
+    """Torch alone, not the half of it that compiles networks: that takes as long again."""
+    searched = command(
+        "run", "--space", space, "--strategy", "random", "--evaluator", CHEAP, "--trials", 1, "--baseline", 0, "--quiet"
+    )
+    assert heavy_after(searched, tmp_path) <= {"torch"}
 
 
 def test_these_checks_see_what_they_look_for(tmp_path: Path) -> None:

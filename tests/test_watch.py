@@ -19,9 +19,10 @@ import pytest
 
 import nasengine
 from nasengine import Architecture, Learn, Run, Trial
+from nasengine.cli.bars import BARS, Bars
 from nasengine.cli.chart import BRAILLE, chart
 from nasengine.cli.frame import frame
-from nasengine.cli.progress import BARS, Bars, Lines
+from nasengine.cli.progress import Lines
 from nasengine.cli.tally import Tally
 from nasengine.cli.text import result
 from nasengine.cli.watch import as_json

@@ -19,7 +19,6 @@ from nasengine import ConfigError, Input, Recipe, Split, Task
 
 from ..data import augmentation
 from ..data.images import ImageSplits, averaged
-from ..data.inputs import read_inputs, white_of
 
 EVALUATION_BATCH = 128  # larger ones make the CPU's allocator return and fetch pages at every layer
 
@@ -145,6 +144,8 @@ class ImageClassification(Task):
         return {"accuracy": accuracy, "loss": loss}
 
     def description(self) -> dict[str, Any]:
+        from ..data.inputs import white_of
+
         mean, deviation = self.statistics
         names = list(self.splits.names)
         described = {"class_names": names, "mean": mean, "standard_deviation": deviation}
@@ -153,6 +154,8 @@ class ImageClassification(Task):
     @classmethod
     def read_inputs(cls, path: Path, about: Mapping[str, Any]) -> Iterator[Input]:
         """Image files, folders of them, or arrays in an .npz file, of any size, grey or in colour."""
+        from ..data.inputs import read_inputs
+
         return read_inputs(path, about)
 
     def _in_order(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:

@@ -168,10 +168,15 @@ def watcher(quiet: bool, log: list[str] | None = None) -> Observer:
     """Bars in a terminal, lines elsewhere, or nothing; and the loggers that were asked for."""
     import sys
 
-    from .progress import Bars, Lines
+    from .progress import Lines
     from .progress import Quiet as Silent
 
-    shown = Silent() if quiet else Bars() if sys.stderr.isatty() else Lines()
+    if sys.stderr.isatty() and not quiet:
+        from .bars import Bars
+
+        shown: Observer = Bars()
+    else:
+        shown = Silent() if quiet else Lines()
     if not log:
         return shown
     from ..observers import Several, logger

@@ -29,7 +29,7 @@ from .chain import (
     stage_mask,
     valid_convolution,
 )
-from .stem import image_stem, large_image_stem, stem_size
+from .stem import halvings, image_stem, large_image_stem
 
 if TYPE_CHECKING:
     from ..chain import ChainSpace
@@ -44,7 +44,7 @@ class ChainNetwork:
         self.space, self.choose, self.classes = space, choose, task.classes
         widths = (*space.widths, *space.transitions) if space.dense else space.widths
         self.group = group_of([multiplied(width, space.multiplier) for width in widths])
-        self.input_shape = task.input_shape
+        self.input_shape, self.full_shape = task.input_shape, task.full_shape
         self.size = [int(side) for side in task.input_shape[1:]]
         self.mask: nn.Module = nn.Identity()  # of what the stem, or the last stage, gives
 
@@ -71,8 +71,9 @@ class ChainNetwork:
         if kind == "imagenet":
             self.size = [(side + 3) // 4 for side in self.size]
             return large_image_stem(shape[0], width), width
-        self.size = stem_size(shape)
-        return image_stem(shape, width), width
+        for _ in range(halvings(self.full_shape)):
+            self.size = [(side + 1) // 2 for side in self.size]
+        return image_stem(self.full_shape, width), width
 
     def stage(self, name: str, before: int, reduces: bool) -> list[nn.Module]:
         """The stage's modules; `self.channels` is what they give."""

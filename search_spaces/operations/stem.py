@@ -5,26 +5,27 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
-def image_stem(input_shape: tuple[int, ...], width: int) -> nn.Sequential:
-    """Convolution and batch normalisation; images over 48 pixels are first halved until they are not.
+def image_stem(full_shape: tuple[int, ...], width: int) -> nn.Sequential:
+    """Convolution and batch normalisation; images over 48 pixels, at full resolution, are first halved until they are
+    not.
 
     (N, C, H, W) → (N, width, H', W').
     """
-    channels, *size = input_shape
+    channels = full_shape[0]
     layers: list[nn.Module] = []
-    while max(size) > 48:
+    for _ in range(halvings(full_shape)):
         layers += [nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-        channels, size = width, [(side + 1) // 2 for side in size]
+        channels = width
     layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]
     return nn.Sequential(*layers)
 
 
-def stem_size(input_shape: tuple[int, ...]) -> list[int]:
-    """Height and width of what `image_stem` gives."""
-    size = list(input_shape[1:])
-    while max(size) > 48:
-        size = [(side + 1) // 2 for side in size]
-    return size
+def halvings(full_shape: tuple[int, ...]) -> int:
+    """How often `image_stem` halves images."""
+    size, count = max(full_shape[1:]), 0
+    while size > 48:
+        size, count = (size + 1) // 2, count + 1
+    return count
 
 
 def large_image_stem(channels: int, width: int) -> nn.Sequential:
