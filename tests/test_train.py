@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -353,6 +354,51 @@ def test_a_model_without_such_a_place_says_so() -> None:
         judge(Train(epochs=1, auxiliary=0.4), context())
     with pytest.raises(ConfigError, match=r"no module of the model .* names `paths`"):
         judge(Train(epochs=1, drop_path=0.2), context())
+
+
+def test_drop_path_leaves_a_network_without_shortcuts_as_it_is() -> None:
+    space = MobileSpace(widths=[[8], [16]], layers=1, kernels=[3], expansions=[2, 3])
+    model = a_cell(space, Digits())
+    with attached(model, Digits(), Recipe(drop_path=0.2)):
+        assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("drop_path=0.2", "names `paths`"),
+        ("auxiliary=0.4", "does not say where one may read"),
+        ("augment=crop+autoaugment", "there is no augmentation 'autoaugment'"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_before_there_is_a_folder(
+    options: str, expected: str, nas: Any, tmp_path: Path
+) -> None:
+    space = "chain:stages=1,layers=1,widths=[4]"
+    code, _, err = nas(
+        "run", "--space", space, "--strategy", "random", "--evaluator", f"train:{options}", "--out", "run"
+    )
+    assert code == 2
+    assert expected in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("space", "task", "options", "expected"),
+    [
+        ("gnn", "karate", "augment=crop", "can neither augment its data nor smooth labels"),
+        ("gnn", "karate", "drop_path=0.2", "names `paths`"),
+        ("gan", "generation:data=ring", "label_smoothing=0.1", "without labels to smooth"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_for_every_family(
+    space: str, task: str, options: str, expected: str, nas: Any, tmp_path: Path
+) -> None:
+    given = ["--space", space, "--task", task, "--strategy", "random", "--evaluator", f"train:{options}"]
+    code, _, err = nas("run", *given, "--out", "run")
+    assert code == 2
+    assert expected in err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_cell_learns_with_both_and_goes_on_from_a_checkpoint() -> None:
