@@ -47,6 +47,22 @@ def searched(run: Run, stage: int = 0) -> list[nasengine.Trial]:
     return [trial for trial in run.all_trials if trial.purpose == "search" and trial.stage == stage]
 
 
+def test_show_has_what_every_stage_and_the_final_trainings_were_judged_by(nas: Any, tmp_path: Path) -> None:
+    search(tmp_path / "run", funnel=f"{GUESS}:4,train:epochs=2:2")
+    _, out, _ = nas("show", "run")
+    table = out[out.index("trial  purpose") :].splitlines()
+    head = table[0].split()
+    assert head[:3] == ["trial", "purpose", "stage"]
+    assert [name for name in ("guess", "accuracy", "test_accuracy") if name in head] == [
+        "guess", "accuracy", "test_accuracy"
+    ]  # fmt: skip
+    place = table[0].index("  accuracy") + 2
+    shown = {line.split()[1] + line.split()[2]: line[place : place + 8].strip() for line in table[1:8]}
+    assert shown["search1"] == ""
+    assert shown["search2"].endswith("%")
+    assert any("accuracy by epoch" in line for line in table)
+
+
 def test_each_stage_judges_the_best_of_the_one_before(tmp_path: Path) -> None:
     run = search(tmp_path / "run", funnel=f"{GUESS}:12,{TRUTH}:4,train:epochs=2:2")
     assert [len(searched(run, stage)) for stage in range(3)] == [12, 4, 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import statistics
 import subprocess
 import sys
@@ -599,3 +600,12 @@ def test_the_last_epoch_s_weights_are_kept_where_that_is_asked_for_and_patience_
 def test_a_loss_that_is_no_number_is_said() -> None:
     with pytest.raises(TrainingDiverged, match="the training loss is"):
         judge(Train(epochs=2, learning_rate=1e20), context())
+
+
+def test_the_spread_over_seeds_stands_beside_the_mean(nas: Any) -> None:
+    space = "chain:stages=1,layers=1,widths=[4]"
+    given = ["--strategy", "random", "--trials", "1", "--baseline", "0", "--evaluator", "train:epochs=1,seeds=2"]
+    _, out, _ = nas("run", "--space", space, *given, "--out", "run")
+    assert re.search(r"validation accuracy +\d+\.\d\d % ± \d+\.\d\d\n", out)
+    _, out, _ = nas("show", "run", "--trial", "0")
+    assert re.search(r"accuracy_spread +\d+\.\d\d %\n", out)
