@@ -161,6 +161,26 @@ def test_a_stopper_that_breaks_ends_the_run_in_its_name(tmp_path: Path) -> None:
         search(tmp_path / "run", evaluator=TRUTH, stoppers=f"{STOPPER}:breaks=true")
 
 
+@pytest.mark.parametrize(
+    ("stopper", "objectives"),
+    [
+        ("hypervolume", ("accuracy", "latency:min")),
+        ("median", ("latency:min", "accuracy")),
+        ("patience:objective=memory", ("accuracy", "memory:min")),
+        ("extrapolation:objective=latency_2", ("accuracy", "latency_2:min")),
+    ],
+)
+def test_a_stopper_of_what_no_curve_shows_is_refused_before_the_run(
+    stopper: str, objectives: tuple[str, ...], tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"evaluator": "train:epochs=2", "trials": 2, "objectives": objectives}
+    with pytest.raises(ConfigError, match=r"looks at '(latency|memory).*median:objective=accuracy, or leave it out"):
+        search(tmp_path / "run", **given, stoppers=stopper)
+    assert not (tmp_path / "run").exists()
+    run = search(tmp_path / "run", **given, stoppers="median:objective=accuracy")
+    assert run.finished
+
+
 def test_a_stopper_without_a_curve_is_refused_before_the_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs a curve, and"):
         search(tmp_path / "run", evaluator=GUESS, stoppers=STOPPER)
