@@ -120,7 +120,10 @@ def _funnel(config: Config, roles: dict[str, Plugin]) -> tuple[list[Stage], Stag
         funnel.append(Stage(by, on, _objectives(config, by, on, [other for other, _ in judges]), candidates, stoppers))
     if config.stoppers and not any(stage.stoppers for stage in funnel) and not isinstance(strategy, OneShotStrategy):
         names = " and ".join(repr(by.known_as) for by, _ in judges)
-        raise ConfigError(f"the stopper {config.stoppers[0].name!r} needs a curve, and {names} give none; leave it out")
+        give = "gives" if len(judges) == 1 else "give"
+        raise ConfigError(
+            f"the stopper {config.stoppers[0].name!r} needs a curve, and {names} {give} none; leave it out"
+        )
     judge = judges[-1][0]
     if judge.provisional:
         judge = roles["judge"] = cast("Evaluator", _made("evaluator", PluginChoice(name="train")))
