@@ -244,9 +244,11 @@ def _firsts(config: Config, strategy: Strategy, domain: Domain) -> tuple[Archite
                 raise ArchitectureError(f"it is of the space {architecture.space!r} with other options")
             domain.validate(architecture)
         except ArchitectureError as error:
-            raise ConfigError(
-                f"the search cannot start from {name!r}: {error}; leave --space out to search the space around it"
-            ) from None
+            why = f"the search cannot start from {name!r}: {error}; leave --space out to search the space around it"
+            if config.trials == 0:
+                task = config.task.name
+                why = f"{name!r} cannot be trained for the task {task!r}: {error}; choose another (nas list references)"
+            raise ConfigError(why) from None
     return firsts
 
 

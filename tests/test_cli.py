@@ -108,6 +108,10 @@ def test_show_explains_a_plugin_and_its_options(nas: Nas) -> None:
         assert code == 0
         assert "Liu et al. 2019" in out
         assert "order (int, default 1)" in out
+    _, out, _ = nas("show", "evaluator", "train")
+    assert "keep (best | last, default best)" in out
+    assert "optimizer (sgd | adam | adamw | None, default None)" in out
+    assert "patience (int | None, default None)" in out
     _, out, _ = nas("show", "task", "images", "--json")
     options = {option["name"]: option for option in json.loads(out)["options"]}
     assert options["path"]["required"]
