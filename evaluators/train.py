@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Collection, Generator, Iterator
 from typing import Any, Literal
 
+import numpy as np
 from torch import nn
 
 from nasengine import (
@@ -17,6 +18,7 @@ from nasengine import (
     Metrics,
     Objective,
     Recipe,
+    SearchSpace,
     Task,
     cost_of,
     inherit,
@@ -120,6 +122,14 @@ class Train(Evaluator):
             return ()
         spreads = [f"{Objective.parse(text).metric}_spread" for text in task.objectives] if self.seeds > 1 else []
         return (*task.metric_names, *spreads, "train_loss", "epochs")
+
+    def check(self, space: SearchSpace, task: Task) -> None:
+        super().check(space, task)
+        if self.changes:
+            chance = np.random.default_rng(0)
+            task.check_recipe(
+                self.recipe(task.recipe), lambda: space.shape(space.domain(task).sample(chance), task)
+            )  # fmt: skip
 
     def learn(self, context: Context) -> Iterator[Metrics]:
         return iter(()) if self.shared is None else self.shared.learn(context)

@@ -21,6 +21,7 @@ from nasengine import (
     Evaluator,
     Fidelity,
     Metrics,
+    SearchSpace,
     Task,
     TrainingDiverged,
     cost_of,
@@ -83,6 +84,10 @@ class ZeroCost(Evaluator):
 
     def metric_names(self, task: Task) -> Collection[str]:
         return (*self.proxies, "vote") if len(self.proxies) > 1 else self.proxies
+
+    def check(self, space: SearchSpace, task: Task) -> None:
+        super().check(space, task)
+        self._drawn(task, 1.0)  # raises now rather than later
 
     def evaluate(self, architecture: Architecture, fidelity: Fidelity, context: Context) -> Metrics:
         """Raises TrainingDiverged where a score is not finite."""

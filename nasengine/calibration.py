@@ -176,11 +176,15 @@ def _metrics(run: Run, stage: int) -> Iterator[tuple[str, int]]:
 
 
 def _label(run: Run, metric: str, stage: int) -> str:
-    """`synflow, zero_cost`; with the stage's number where another stage has the same evaluator."""
+    """`synflow, zero_cost`; where stages share an evaluator, with its options, or else the stage's number."""
     choices = [given.evaluator for given in run.config.funnel] or [run.config.evaluator]
     names = [choice.name.rpartition(":")[2] for choice in choices]
-    number = f" (stage {stage + 1})" if names.count(names[stage]) > 1 else ""
-    return f"{metric}, {names[stage]}{number}"
+    if names.count(names[stage]) == 1:
+        return f"{metric}, {names[stage]}"
+    given = [str(choice) for choice in choices]
+    if given.count(given[stage]) > 1:
+        return f"{metric}, {names[stage]} (stage {stage + 1})"
+    return f"{metric}, {names[stage]}{given[stage].removeprefix(choices[stage].name)}"
 
 
 def _value(trials: Sequence[Trial | None], metric: str) -> float:

@@ -68,6 +68,11 @@ def check_options(kind: str, name: str, cls: type[Plugin], options: Mapping[str,
     return checked
 
 
+def types_of(cls: type[Plugin]) -> dict[str, str]:
+    """The types of the options as their values are written: `int | None`, `sgd | adam | adamw`."""
+    return {name: _shown(hint) for name, hint in _hints(cls).items()}
+
+
 def _shown(hint: Any) -> str:
     """A type as an option's value is written."""
     if get_origin(hint) in (Union, UnionType):

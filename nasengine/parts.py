@@ -121,7 +121,10 @@ def _funnel(config: Config, roles: dict[str, Plugin]) -> tuple[list[Stage], Stag
         funnel.append(Stage(by, on, _objectives(config, by, on, [other for other, _ in judges]), candidates, stoppers))
     if config.stoppers and not any(stage.stoppers for stage in funnel) and not isinstance(strategy, OneShotStrategy):
         names = " and ".join(repr(by.known_as) for by, _ in judges)
-        raise ConfigError(f"the stopper {config.stoppers[0].name!r} needs a curve, and {names} give none; leave it out")
+        give = "gives" if len(judges) == 1 else "give"
+        raise ConfigError(
+            f"the stopper {config.stoppers[0].name!r} needs a curve, and {names} {give} none; leave it out"
+        )
     judge = judges[-1][0]
     if judge.provisional:
         judge = roles["judge"] = cast("Evaluator", _made("evaluator", PluginChoice(name="train")))
@@ -247,9 +250,11 @@ def _firsts(config: Config, strategy: Strategy, domain: Domain) -> tuple[Archite
                 raise ArchitectureError(f"it is of the space {architecture.space!r} with other options")
             domain.validate(architecture)
         except ArchitectureError as error:
-            raise ConfigError(
-                f"the search cannot start from {name!r}: {error}; leave --space out to search the space around it"
-            ) from None
+            why = f"the search cannot start from {name!r}: {error}; leave --space out to search the space around it"
+            if config.trials == 0:
+                task = config.task.name
+                why = f"{name!r} cannot be trained for the task {task!r}: {error}; choose another (nas list references)"
+            raise ConfigError(why) from None
     return firsts
 
 

@@ -102,6 +102,7 @@ def profile(
     if threads is not None and threads < 1:
         raise ConfigError(f"threads is {threads}; expected at least 1")
     made_space, made_task = _made(space, task, data)
+    made_space.check(made_task)
     where = torch.device(pick_device(device))
     before, used = torch.get_num_threads(), threads or default_threads()
     try:

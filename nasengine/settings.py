@@ -103,10 +103,17 @@ def amount_of_bytes(value: Any) -> Any:
     return value
 
 
+def _by_name(text: str, expected: str) -> dict[str, Any]:
+    try:
+        return split(f"these:{text}")[1]
+    except ConfigError:
+        raise ValueError(expected) from None
+
+
 def _fidelity(value: Any) -> Any:
     """`epochs=5,data=0.25`, a mapping, or a Fidelity."""
     if isinstance(value, str):
-        value = split(f"fidelity:{value}")[1]
+        value = _by_name(value, "numbers by name, such as epochs=5,data=0.25")
     if isinstance(value, dict):
         if unknown := set(value) - set(Fidelity.__dataclass_fields__):
             name = min(map(str, unknown))
@@ -121,7 +128,7 @@ def _fidelity(value: Any) -> Any:
 def options_by_name(value: Any) -> Any:
     """`layers=20,channels=36`, or a mapping."""
     if isinstance(value, str):
-        return split(f"final:{value}")[1]
+        return _by_name(value, "options by name, such as layers=20,channels=36")
     if isinstance(value, dict) and not _has_names(value):
         raise ValueError("options by name")
     return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
@@ -291,6 +291,20 @@ class Task(Plugin, ABC):
                 if not math.isfinite(mean):
                     raise TrainingDiverged(f"the training loss is {mean} in epoch {epoch + 1}")
                 yield {"train_loss": mean, **self.metrics(model, "valid")}
+
+    def check_recipe(self, recipe: Recipe, shape: Callable[[], nn.Module]) -> None:
+        """Called before a run that trains by another recipe than the task's. Raises ConfigError where it asks for what
+        this task cannot, or its networks cannot: `shape` makes one, on torch's `meta` device."""
+        import torch
+
+        from .training import attached
+
+        if recipe.label_smoothing or recipe.augment not in ("auto", "none"):
+            generator = torch.Generator().manual_seed(0)
+            self.augment(next(iter(self.train_batches(2, generator))), recipe, generator)
+        if recipe.auxiliary or recipe.drop_path:
+            with attached(shape(), self, recipe):
+                pass
 
     def at(self, resolution: int) -> Self:
         """The task with images of that height and width. Raises ConfigError where they would be larger."""

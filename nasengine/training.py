@@ -147,9 +147,9 @@ class DropPath:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        named = [path for module in model.modules() for path in getattr(module, "paths", list)()]
-        paths = [path for path in named if not _is_identity(path)]
-        if not named:
+        naming = [paths for module in model.modules() if (paths := getattr(module, "paths", None))]
+        paths = [path for named in naming for path in named() if not _is_identity(path)]
+        if not naming:
             raise ConfigError(
                 f"the recipe has drop path, and no module of the model ({type(model).__name__}) names `paths` that may "
                 f"be left out; leave `drop_path` out"

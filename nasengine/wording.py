@@ -14,8 +14,8 @@ UNITS = {"latency": "ms", "memory": "bytes", "energy": "J", "seconds": "s"}
 
 
 def is_fraction(metric: str) -> bool:
-    """Whether a metric is a share of one, shown in percent."""
-    return metric.removeprefix("test_") in FRACTIONS
+    """Whether a metric is a share of one, or the spread of such, shown in percent."""
+    return metric.removeprefix("test_").removesuffix("_spread") in FRACTIONS
 
 
 def unit(metric: str) -> str:
@@ -68,7 +68,9 @@ def figures(run: Run, trial: Trial) -> list[tuple[str, str]]:
         name = objective.metric
         if name in trial.metrics:
             label = f"validation {name}" if f"test_{name}" in trial.metrics else name
-            shown.append((label, metric(name, trial.metrics[name])))
+            spread = trial.metrics.get(f"{name}_spread")
+            over = "" if spread is None else f" ± {metric(f'{name}_spread', spread).removesuffix(' %')}"
+            shown.append((label, metric(name, trial.metrics[name]) + over))
         if f"test_{name}" in trial.metrics:
             shown.append((f"test {name}", metric(name, trial.metrics[f"test_{name}"])))
     if "parameters" in trial.metrics and all(o.metric != "parameters" for o in objectives):

@@ -105,6 +105,7 @@ def test_nas_calibrate_prints_a_table_and_draws_a_picture(tmp_path: Path, nas: C
         (["run", "--judge", "train"], "a run says itself how its candidates were judged"),
         (["--judge", "zero_cots"], "no evaluator named 'zero_cots'. Did you mean 'zero_cost'?"),
         (["--judge", "train", "--plot", "x.gif"], "x.gif"),
+        (["--judge", "train", "--architectures", "4"], "architectures is 4; expected at least 5"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(arguments: list[str], says: str, nas: Callable[..., Any]) -> None:
@@ -112,6 +113,22 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(arguments: list[str], says: s
     assert (code, out) == (2, "")
     assert says in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_stages_of_one_evaluator_are_told_apart_by_their_options(tmp_path: Path) -> None:
+    def labels(funnel: str, out: str) -> set[str]:
+        run = nasengine.search(
+            TinySpace(), "random", TinyTask(), funnel=funnel, baseline=0, out=tmp_path / out, durable=False
+        )
+        return {one.dear for one in run.calibration()} | {one.cheap for one in run.calibration() if not one.counted}
+
+    assert labels("train:epochs=1:6,train:epochs=2:6", "two") == {
+        "accuracy, train:epochs=1",
+        "accuracy, train:epochs=2",
+    }
+    assert labels("train:epochs=2:6,train:epochs=2:6", "same") == {
+        "accuracy, train (stage 1)", "accuracy, train (stage 2)"
+    }  # fmt: skip
 
 
 def test_the_end_of_a_funnel_shows_its_stages_and_their_worth(funnel: Run) -> None:

@@ -108,6 +108,10 @@ def test_show_explains_a_plugin_and_its_options(nas: Nas) -> None:
         assert code == 0
         assert "Liu et al. 2019" in out
         assert "order (int, default 1)" in out
+    _, out, _ = nas("show", "evaluator", "train")
+    assert "keep (best | last, default best)" in out
+    assert "optimizer (sgd | adam | adamw | None, default None)" in out
+    assert "patience (int | None, default None)" in out
     _, out, _ = nas("show", "task", "images", "--json")
     options = {option["name"]: option for option in json.loads(out)["options"]}
     assert options["path"]["required"]
@@ -217,6 +221,8 @@ def test_export_infers_the_format_from_the_ending(nas: Nas, finished: Path) -> N
         (["run", "--task", "digit"], "no task named 'digit'. Did you mean 'digits'?"),
         (["run", "--strategy", "darts:epoch=3"], "the strategy 'darts' has no option 'epoch'. Did you mean 'epochs'?"),
         (["run", "--strategy", "darts:epochs=many"], "the option 'epochs' of the strategy 'darts' is 'many'; expected int | None"),
+        (["run", "--fidelity", "epochs"], "fidelity is 'epochs'; expected numbers by name, such as epochs=5,data=0.25"),
+        (["run", "--final", "layers"], "final is 'layers'; expected options by name, such as layers=20,channels=36"),
         (["run", "--strategy", "darts:epochs"], "'epochs' is no option; write options as NAME:option=value"),
         (["run", "--strategy", "darts:order=3"], "has order = 3; expected 1 or 2"),
         (["run", "--strategy", "darts:epochs=true"], "is True; expected int | None"),

@@ -47,6 +47,22 @@ def searched(run: Run, stage: int = 0) -> list[nasengine.Trial]:
     return [trial for trial in run.all_trials if trial.purpose == "search" and trial.stage == stage]
 
 
+def test_show_has_what_every_stage_and_the_final_trainings_were_judged_by(nas: Any, tmp_path: Path) -> None:
+    search(tmp_path / "run", funnel=f"{GUESS}:4,train:epochs=2:2")
+    _, out, _ = nas("show", "run")
+    table = out[out.index("trial  purpose") :].splitlines()
+    head = table[0].split()
+    assert head[:3] == ["trial", "purpose", "stage"]
+    assert [name for name in ("guess", "accuracy", "test_accuracy") if name in head] == [
+        "guess", "accuracy", "test_accuracy"
+    ]  # fmt: skip
+    place = table[0].index("  accuracy") + 2
+    shown = {line.split()[1] + line.split()[2]: line[place : place + 8].strip() for line in table[1:8]}
+    assert shown["search1"] == ""
+    assert shown["search2"].endswith("%")
+    assert any("accuracy by epoch" in line for line in table)
+
+
 def test_each_stage_judges_the_best_of_the_one_before(tmp_path: Path) -> None:
     run = search(tmp_path / "run", funnel=f"{GUESS}:12,{TRUTH}:4,train:epochs=2:2")
     assert [len(searched(run, stage)) for stage in range(3)] == [12, 4, 2]
@@ -143,6 +159,26 @@ def test_a_stopped_trial_keeps_its_curve_and_says_why(tmp_path: Path) -> None:
 def test_a_stopper_that_breaks_ends_the_run_in_its_name(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match=r"the stopper '.*BelowTheBest' failed: ValueError: no idea"):
         search(tmp_path / "run", evaluator=TRUTH, stoppers=f"{STOPPER}:breaks=true")
+
+
+@pytest.mark.parametrize(
+    ("stopper", "objectives"),
+    [
+        ("hypervolume", ("accuracy", "latency:min")),
+        ("median", ("latency:min", "accuracy")),
+        ("patience:objective=memory", ("accuracy", "memory:min")),
+        ("extrapolation:objective=latency_2", ("accuracy", "latency_2:min")),
+    ],
+)
+def test_a_stopper_of_what_no_curve_shows_is_refused_before_the_run(
+    stopper: str, objectives: tuple[str, ...], tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"evaluator": "train:epochs=2", "trials": 2, "objectives": objectives}
+    with pytest.raises(ConfigError, match=r"looks at '(latency|memory).*median:objective=accuracy, or leave it out"):
+        search(tmp_path / "run", **given, stoppers=stopper)
+    assert not (tmp_path / "run").exists()
+    run = search(tmp_path / "run", **given, stoppers="median:objective=accuracy")
+    assert run.finished
 
 
 def test_a_stopper_without_a_curve_is_refused_before_the_run(tmp_path: Path) -> None:

@@ -730,3 +730,10 @@ def test_strategies_search_for_a_gan(data: str, strategy: str, evaluator: str, t
     assert all(trial.state == "done" for trial in run.all_trials)
     assert np.isfinite(run.best.metrics["test_frechet"])
     assert run.best_model()(run.task.example()).shape == (2, *run.task.input_shape)
+
+
+def test_dcgan_is_not_for_points_and_says_so(nas: Any) -> None:
+    code, _, err = nas("train", "dcgan", "--task", "generation:data=ring", "--out", "run")
+    assert code == 2
+    assert "'dcgan' cannot be trained for the task 'generation': the space 'gan' has no decision" in err
+    assert "leave --space out" not in err

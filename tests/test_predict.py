@@ -126,6 +126,13 @@ def test_in_a_folder_a_class_the_folders_names_are_the_truth(colours: Run, tmp_p
     ]  # fmt: skip
 
 
+def test_numbers_for_labels_are_places_where_classes_have_names(colours: Run, tmp_path: Path) -> None:
+    names = colours.task.description()["class_names"]
+    images = np.zeros((3, 12, 10, 3), np.uint8)
+    np.savez(tmp_path / "some.npz", x=images, y=np.array([0, 1, 7]))
+    assert [one.label for one in predict(colours.folder, [tmp_path / "some.npz"])] == [*names[:2], "7"]
+
+
 def test_the_command_prints_a_table_writes_csv_and_says_how_many_were_right(
     digits: Run, held_out: Path, tmp_path: Path, nas: Nas
 ) -> None:
@@ -136,7 +143,10 @@ def test_the_command_prints_a_table_writes_csv_and_says_how_many_were_right(
     assert "… and 319 more" in out
     assert lines[-1].endswith(f"of 359 are right: {100 * digits.best.metrics['test_accuracy']:.2f} %")
     with (tmp_path / "all.csv").open() as file:
-        assert len(list(csv.reader(file))) == 360
+        table = list(csv.DictReader(file))
+    assert len(table) == 359
+    assert list(table[0]) == ["file", "is", "found", "probability", "found_2", "probability_2"]
+    assert all(1 >= float(row["probability"]) >= float(row["probability_2"]) >= 0 for row in table)
     shown = json.loads(nas("predict", digits.folder, held_out, "--json")[1])
     assert shown[0].keys() == {"name", "classes", "label", "right"}
     assert len(shown) == 359

@@ -374,6 +374,7 @@ def test_the_result_as_json_holds_the_table_and_what_was_measured(nas: Callable[
         (["cell", "-o", "nowhere/latency.json"], "nowhere/latency.json cannot be written"),
         (["cell", "--plot", "latency.gif"], "no picture is written as 'latency.gif'"),
         (["cell", "--task", "digit"], "no task named 'digit'"),
+        (["cell", "--task", "karate"], "choose two of one family"),
         (["cell:layers=0"], "layers"),
     ],
 )

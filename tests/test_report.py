@@ -327,6 +327,25 @@ def test_the_command_on_the_page_asks_for_the_same_run() -> None:
     assert facts.command(config) is None, "an option that a command would take for two must not be offered as one"
 
 
+def test_a_training_alone_is_reported_as_one_and_not_as_a_search(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run = nasengine.train("mlp", "digits", "train:epochs=1", options="multiplier=0.5", out=out, threads=1)
+    command = facts.command(run.config)
+    assert command == "nas train mlp --evaluator train:epochs=1 --options multiplier=0.5 --threads 1"
+    text = html.page(run)
+    assert "mlp trained on digits" in text
+    for search in ("searched by", "random", "Which decisions mattered", "1 trials"):
+        assert search not in text.split("<body>")[1].split("What was asked")[0]
+
+
+def test_no_command_is_given_for_what_stands_in_no_command() -> None:
+    table = {"format": "nasengine latency table 1"}
+    assert facts.command(Config().model_copy(update={"latency_table": table})) is None
+    assert facts.command(Config().model_copy(update={"start_from": ({"space": "cell"},), "trials": 0})) is None
+    final = Config.of({"final": "layers=20,channels=36"})
+    assert "--final layers=20,channels=36" in str(facts.command(final))
+
+
 def test_passwords_in_addresses_stay_out_of_the_page() -> None:
     assert facts.shareable("data: s3://me:secret@host/x, http://host/@y") == "data: s3://…@host/x, http://host/@y"
 

@@ -281,8 +281,8 @@ def test_an_odd_number_of_channels_is_refused(hidden: int) -> None:
 
 def test_a_task_without_graphs_is_refused_before_the_run(tmp_path: Path) -> None:
     said = (
-        "the space 'nasbench_graph' has networks for graphs, and an example of the task 'digits' is none, with x and "
-        "edge_index; choose a task of graphs, or an evaluator that looks results up, such as tabular"
+        "the space 'nasbench_graph' has networks for graphs, and an example of the task 'digits' is none: it has no x "
+        "and edge_index; choose a task of graphs, or an evaluator that looks results up, such as tabular"
     )
     with pytest.raises(ConfigError) as refused:
         nasengine.search("nasbench_graph", "random", "digits", out=tmp_path / "run")

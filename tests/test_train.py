@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import statistics
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -355,6 +357,51 @@ def test_a_model_without_such_a_place_says_so() -> None:
         judge(Train(epochs=1, drop_path=0.2), context())
 
 
+def test_drop_path_leaves_a_network_without_shortcuts_as_it_is() -> None:
+    space = MobileSpace(widths=[[8], [16]], layers=1, kernels=[3], expansions=[2, 3])
+    model = a_cell(space, Digits())
+    with attached(model, Digits(), Recipe(drop_path=0.2)):
+        assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("drop_path=0.2", "names `paths`"),
+        ("auxiliary=0.4", "does not say where one may read"),
+        ("augment=crop+autoaugment", "there is no augmentation 'autoaugment'"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_before_there_is_a_folder(
+    options: str, expected: str, nas: Any, tmp_path: Path
+) -> None:
+    space = "chain:stages=1,layers=1,widths=[4]"
+    code, _, err = nas(
+        "run", "--space", space, "--strategy", "random", "--evaluator", f"train:{options}", "--out", "run"
+    )
+    assert code == 2
+    assert expected in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("space", "task", "options", "expected"),
+    [
+        ("gnn", "karate", "augment=crop", "can neither augment its data nor smooth labels"),
+        ("gnn", "karate", "drop_path=0.2", "names `paths`"),
+        ("gan", "generation:data=ring", "label_smoothing=0.1", "without labels to smooth"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_for_every_family(
+    space: str, task: str, options: str, expected: str, nas: Any, tmp_path: Path
+) -> None:
+    given = ["--space", space, "--task", task, "--strategy", "random", "--evaluator", f"train:{options}"]
+    code, _, err = nas("run", *given, "--out", "run")
+    assert code == 2
+    assert expected in err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_cell_learns_with_both_and_goes_on_from_a_checkpoint() -> None:
     train = Train(epochs=3, patience=0, auxiliary=0.4, drop_path=0.2)
     architecture = CELL.domain(TinyTask()).sample(np.random.default_rng(1))
@@ -553,3 +600,12 @@ def test_the_last_epoch_s_weights_are_kept_where_that_is_asked_for_and_patience_
 def test_a_loss_that_is_no_number_is_said() -> None:
     with pytest.raises(TrainingDiverged, match="the training loss is"):
         judge(Train(epochs=2, learning_rate=1e20), context())
+
+
+def test_the_spread_over_seeds_stands_beside_the_mean(nas: Any) -> None:
+    space = "chain:stages=1,layers=1,widths=[4]"
+    given = ["--strategy", "random", "--trials", "1", "--baseline", "0", "--evaluator", "train:epochs=1,seeds=2"]
+    _, out, _ = nas("run", "--space", space, *given, "--out", "run")
+    assert re.search(r"validation accuracy +\d+\.\d\d % ± \d+\.\d\d\n", out)
+    _, out, _ = nas("show", "run", "--trial", "0")
+    assert re.search(r"accuracy_spread +\d+\.\d\d %\n", out)

@@ -207,3 +207,10 @@ def test_a_search_by_a_proxy_on_graphs(task: str, tmp_path: Path) -> None:
 def test_what_makes_examples_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs a task that sorts tensors into classes"):
         nasengine.search("gan", "random", "generation:data=ring", "zero_cost", trials=1, out=tmp_path / "run")
+
+
+def test_too_few_examples_for_its_batches_are_said_before_there_is_a_folder(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"evaluator": "zero_cost:proxy=zico", "trials": 1, "out": tmp_path / "run"}
+    with pytest.raises(ConfigError, match=r"expects 2 batches of 64; the training data .* has 1: choose a smaller"):
+        nasengine.search("gnn", "random", "graph_families:graphs=20", **given)
+    assert not (tmp_path / "run").exists()

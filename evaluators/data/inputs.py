@@ -52,7 +52,7 @@ def read_inputs(path: Path, about: Mapping[str, Any]) -> Iterator[Input]:
             pixels = array.astype(np.float32)
             if array.dtype == np.uint8:
                 pixels *= _white(path, about) / 255
-            yield prepared(name, _fitted(pixels, channels, shape), label)
+            yield prepared(name, _fitted(pixels, channels, shape), _named(label, about))
         return
     for file, label in _files(path):
         yield prepared(str(file), _decoded(file, channels, shape) * np.float32(_white(file, about)), label)
@@ -79,6 +79,14 @@ def _decoded(file: Path, channels: int, shape: Sequence[int]) -> NDArray[np.floa
     if channels == 1:
         return np.asarray(decode(file, "F", (shape[0], shape[1])), np.float32)[None] / np.float32(IN_16_BITS)
     return np.asarray(decode(file, "RGB", (shape[0], shape[1])), np.float32).transpose(2, 0, 1) / np.float32(255)
+
+
+def _named(label: str | None, about: Mapping[str, Any]) -> str | None:
+    """The class of a stored label: a number that names no class is its place, as in MNIST and CIFAR."""
+    names = [str(name) for name in about.get("class_names") or ()]
+    if label is None or label in names or not label.isdecimal() or int(label) >= len(names):
+        return label
+    return names[int(label)]
 
 
 def _stored(file: Path) -> Iterator[tuple[str, NDArray[np.generic], str | None]]:

@@ -59,6 +59,6 @@ class Percentile(Pruner):
         largest = self.watched.direction == "max"
         needed = np.nanpercentile(there, 100 - self.percentile if largest else self.percentile)
         best = (max if largest else min)(values.values())
-        after = f"{len(there)} trials after {epochs_text(epoch)}"
+        after = f"{len(there)} trial{'s' * (len(there) != 1)} after {epochs_text(epoch)}"
         where = "median" if self.percentile == 50 else f"limit of the best {self.percentile:g} %"
         return f"the {where} of {after} is {needed:.4g}, its best is {best:.4g}"

@@ -31,7 +31,7 @@ from .adversarial import Players
 from .digits import Digits
 from .features import FeatureNetwork, feature_network
 from .sample_quality import compared, covered, fourier, inception, near_centres
-from .turns import trained
+from .turns import check, trained
 
 BATCH = 250
 SHEET = (6, 10)
@@ -266,6 +266,9 @@ class Generation(Task):
             return {**found, **near_centres(made, middle, self.deviation)}
         counts = torch.bincount(probabilities.argmax(1), minlength=len(self.splits.names))
         return {**found, "inception": inception(probabilities), "modes": float(covered(counts, len(made)))}
+
+    def check_recipe(self, recipe: Recipe, shape: object) -> None:
+        check(recipe)
 
     def fit(
         self, model: nn.Module, fidelity: Fidelity, context: Context, recipe: Recipe | None = None

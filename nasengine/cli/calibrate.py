@@ -42,7 +42,7 @@ def calibrate(
     """
     import json as encoder
 
-    from ..calibration import as_json, table
+    from ..calibration import FEWEST, as_json, table
     from ..errors import ConfigError
     from ..report.compared import text
     from ..report.drawing import format_of, save
@@ -54,6 +54,8 @@ def calibrate(
         raise ConfigError("a run says itself how its candidates were judged; leave out the run, or --judge")
     if run is None and not judge:
         raise ConfigError("nothing is to be calibrated; name a judgement, such as --judge zero_cost, or a run's folder")
+    if run is None and architectures < FEWEST:
+        raise ConfigError(f"architectures is {architectures}; expected at least {FEWEST}: fewer say nothing of a rank")
     if run is not None:
         found = Folder(run)
     else:
@@ -75,7 +77,7 @@ def calibrate(
         return
     if not agreements:
         raise ConfigError(
-            f"{found.folder}: fewer than 5 architectures were judged in more than one way, which says nothing"
+            f"{found.folder}: fewer than {FEWEST} architectures were judged in more than one way, which says nothing"
         )
     typer.echo(text(table(agreements)))
     typer.echo(f"\nThe judgements are in {found.folder}")

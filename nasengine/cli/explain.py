@@ -66,19 +66,16 @@ def plugin(kind: Any, given: str, task: Callable[[], Task]) -> dict[str, Any]:
 
 
 def _options(cls: type[Plugin]) -> list[dict[str, Any]]:
-    from ..options import options_of
+    from ..options import options_of, types_of
 
+    types = types_of(cls)
     explained: dict[str, str] = {}
     for known in reversed(cls.__mro__):  # an option that is inherited is explained where it was defined
         explained |= explanations(inspect.cleandoc(known.__doc__ or "").partition("Options:")[2])
     options = []
     for option, parameter in options_of(cls).items():
         default = None if parameter.default is parameter.empty else parameter.default
-        hint = (
-            "any"
-            if parameter.annotation is parameter.empty
-            else inspect.formatannotation(parameter.annotation).strip("'")
-        )
+        hint = "any" if parameter.annotation is parameter.empty else types.get(option, "any")
         required = parameter.default is parameter.empty
         options.append(
             {"name": option, "type": hint, "default": default, "required": required, "about": explained.get(option, "")}

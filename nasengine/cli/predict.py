@@ -46,7 +46,7 @@ def predict(
         )
     rows = _rows(found)
     if csv is not None:
-        _write(csv, rows)
+        _write(csv, _numbers(found))
     if json:
         import json as encoder
 
@@ -70,6 +70,16 @@ def _rows(found: list[Prediction]) -> list[list[str]]:
     for one in found:
         row = [one.name, *([one.label or ""] if labelled else [])]
         rows.append(row + [part for name, share in one.classes for part in (name, f"{100 * share:.1f} %")])
+    return rows
+
+
+def _numbers(found: list[Prediction]) -> list[list[str]]:
+    """The same for programs: a name for every column, probabilities as numbers."""
+    places = max(len(one.classes) for one in found)
+    head = ["file", "is", "found", "probability"]
+    rows = [head + [f"{name}_{place}" for place in range(2, places + 1) for name in ("found", "probability")]]
+    for one in found:
+        rows.append([one.name, one.label or "", *(part for name, p in one.classes for part in (name, f"{p:.6f}"))])
     return rows
 
 

@@ -134,27 +134,26 @@ def _overview(run: Run, every: bool) -> dict[str, Any]:
     if rows:
         order = [t.number for t in ranked] + [row["number"] for row in rows]
         numbers = sorted(dict.fromkeys(order) if every else list(dict.fromkeys(order))[:ROWS])
-        names = [o.metric for o in run.objectives]
-        names += [
-            n for n in ("test_" + names[0], "parameters", "epochs") if n not in names and any(n in row for row in rows)
-        ]
-        header = ["trial", "purpose", "kind", "state", *names, "seconds", "architecture"]
-        table = [header]
+        objectives = [o.metric for some in (*run.stages, run.final_objectives) for o in some]
+        besides = [f"test_{run.final_objectives[0].metric}", "parameters", "epochs"]
+        names = [n for n in dict.fromkeys([*objectives, *besides]) if any(n in row for row in rows)]
+        staged = ["stage"] if len(run.stages) > 1 else []
+        table = [["trial", "purpose", *staged, "kind", "state", *names, "seconds", "architecture"]]
         for row in (row for row in rows if row["number"] in numbers):
             cells = [metric(n, row[n]) if n in row else "" for n in names]
             state = row["state"] if row["same_as"] is None else f"same as {row['same_as']}"
-            identity = row["id"] or ""
-            table.append(
-                [str(row["number"]), row["purpose"], row["kind"], state, *cells, f"{row['seconds']:.1f}", identity]
-            )
+            stage = [str(row["stage"] + 1) if row["purpose"] in ("search", "preparation") else "" for _ in staged]
+            begin = [str(row["number"]), row["purpose"], *stage, row["kind"], state]
+            table.append([*begin, *cells, f"{row['seconds']:.1f}", row["id"] or ""])
         lines += ["", *columns(table)]
         if len(numbers) < len(rows):
             lines.append(f"… and {len(rows) - len(numbers)} more: --all")
         for number, points in _curves(run, numbers).items():
-            values = [point[run.objectives[0].metric] for point in points if run.objectives[0].metric in point]
+            name = _judged_by(run, number)
+            values = [point[name] for point in points if name in point]
             if len(values) > 1:
-                ends = f"{metric(run.objectives[0].metric, values[0])} → {metric(run.objectives[0].metric, values[-1])}"
-                lines.append(f"trial {number:<4} {run.objectives[0].metric} by epoch {curve(values)} {ends}")
+                ends = f"{metric(name, values[0])} → {metric(name, values[-1])}"
+                lines.append(f"trial {number:<4} {name} by epoch {curve(values)} {ends}")
         errors = [(row["number"], row["error"]) for row in rows if row["error"]]
         lines += [f"trial {number}: {error}" for number, error in errors[:ROWS]]
         lines += [f"trial {trial.number}: {note}" for trial in run.all_trials for note in trial.notes][:ROWS]
@@ -166,6 +165,14 @@ def _curves(run: Run, numbers: list[int]) -> dict[int, list[dict[str, float]]]:
     wanted = [n for n in run.in_flight if n not in numbers][:3]
     ranked = [run.best.number] if run.all_trials and run.summary()["best"] else []
     return {number: run.curve(number) for number in dict.fromkeys([*ranked, *wanted])}
+
+
+def _judged_by(run: Run, number: int) -> str:
+    """The metric that the curve of a request is looked at for."""
+    request = run.requests[number]
+    if request.purpose in ("final", "baseline"):
+        return run.final_objectives[0].metric
+    return run.by_stage[getattr(request, "stage", 0)].metric
 
 
 def _trial(run: Run, number: int) -> dict[str, Any]:

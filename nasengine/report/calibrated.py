@@ -27,7 +27,8 @@ def picture(agreements: Sequence[Agreement], of: str) -> Figure:
     shown = [one for one in agreements if one.dear == last][:MOST]
     across = min(ACROSS, len(shown))
     down = -(-len(shown) // across)
-    made = figure(3.1 * across, 2.9 * down)
+    made = figure(3.1 * across, 3.0 * down)
+    made.set_layout_engine("constrained", h_pad=0.12)
     for place, one in enumerate(shown, 1):
         axes = made.add_subplot(down, across, place)
         cheap, dear = (rankdata(values) for values in zip(*one.pairs, strict=True))

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 ROWS = 20
 CAUSES = 10
 KINDS = ("space", "strategy", "evaluator", "task")
+FLAGS = {"objectives": "--objective", "stoppers": "--stopper", "constraints": "--constraint"}
+TRAIN_FLAGS = {"final": "--options", "final_fidelity": "--fidelity"}
+"""Of `nas run` and of `nas train`, where they have other names than the settings."""
 
 
 def found(run: Run) -> Trial | None:
@@ -191,9 +194,25 @@ def plugins(run: Run) -> list[tuple[str, str]]:
     return [(kind, f"{getattr(run.config, kind).name} ({versions.get(kind, 'unknown')})") for kind in KINDS]
 
 
+def trained(config: Config) -> str | None:
+    """The name or file of what was trained alone, as by `nas train`; None where a search was asked for."""
+    given = config.start_from
+    if config.trials or config.baseline or config.funnel or len(given) != 1:
+        return None
+    return given[0] if isinstance(given[0], str) else "an architecture"
+
+
+def title(config: Config) -> str:
+    """What the run was, in a line."""
+    names = [getattr(config, kind).name for kind in KINDS]
+    alone = trained(config)
+    return f"{alone or names[0]} {'trained' if alone else f'searched by {names[1]},'} on {names[3]}"
+
+
 def command(config: Config) -> str | None:
-    """The `nas run` that asks for the same; None where an option's value cannot be written in a command."""
-    words = ["nas", "run"]
+    """The `nas run` or `nas train` that asks for the same; None where a value cannot be written in a command."""
+    alone = trained(config)
+    words = ["nas", "train", alone] if alone else ["nas", "run"]
     defaults = type(config)()
     for name in type(config).model_fields:
         value = getattr(config, name)
@@ -201,9 +220,17 @@ def command(config: Config) -> str | None:
             continue
         if config.funnel and name in ("evaluator", "trials"):  # which the funnel says
             continue
-        flag = "--objective" if name == "objectives" else f"--{name.replace('_', '-')}"
-        flag = {"--stoppers": "--stopper", "--constraints": "--constraint"}.get(flag, flag)
-        if name == "funnel":
+        if name == "latency_table" or (name == "start_from" and not all(isinstance(one, str) for one in value)):
+            return None
+        if alone and name in ("space", "strategy", "trials", "baseline", "start_from"):
+            continue
+        flag = (TRAIN_FLAGS if alone else {}).get(name) or FLAGS.get(name) or f"--{name.replace('_', '-')}"
+        if name == "final":
+            text = _choice("", value)
+            if text is None:
+                return None
+            words += [flag, text.removeprefix(":")]
+        elif name == "funnel":
             words += [flag, ",".join(map(str, value))]
         elif name in (*KINDS, "proxy"):
             text = _choice(value.name, value.options)
@@ -232,6 +259,6 @@ def _choice(name: str, options: Mapping[str, Any]) -> str | None:
     parts = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in plain.items()]
     text = f"{name}:{','.join(parts)}" if parts else name
     try:
-        return text if split(text) == (name, plain) else None
+        return text if split(text if name else f"final{text}") == (name or "final", plain) else None
     except ConfigError:
         return None

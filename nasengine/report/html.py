@@ -52,7 +52,8 @@ def page(run: Run) -> str:
     notes: list[str] = []
     return _template("template.html").render(
         run=run,
-        names=[getattr(run.config, kind).name for kind in facts.KINDS],
+        title=facts.title(run.config),
+        alone=facts.trained(run.config) is not None,
         best=best,
         tiles=_tiles(run, best),
         verdict=facts.verdict(comparison) if comparison else None,
@@ -99,7 +100,8 @@ def card(run: Run) -> str:
     comparison = run.comparison()
     return _template("card.html").render(
         run=run,
-        names=[getattr(run.config, kind).name for kind in facts.KINDS],
+        title=facts.title(run.config),
+        alone=facts.trained(run.config) is not None,
         tiles=_tiles(run, best),
         verdict=facts.verdict(comparison) if comparison else None,
         found=_architecture(run, best, []) if best else None,

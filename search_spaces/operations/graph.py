@@ -35,8 +35,8 @@ def check_graphs(space: str, task: Task) -> None:
     example = task.example()
     if not (hasattr(example, "x") and hasattr(example, "edge_index")):
         raise SpaceError(
-            f"the space {space!r} has networks for graphs, and an example of the task {task.known_as!r} is "
-            f"none, with x and edge_index; choose a task of graphs"
+            f"the space {space!r} has networks for graphs, and an example of the task {task.known_as!r} is none: it "
+            f"has no x and edge_index; choose a task of graphs"
         )
 
 
