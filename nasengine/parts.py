@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -13,15 +12,15 @@ from .cost import refuse_the_impossible
 from .errors import ArchitectureError, ConfigError, NasError, PluginError, RunError, near_miss, one_line
 from .latency import LatencyTable, check_tables
 from .plugin import Plugin
+from .scaling import check_fidelity, check_proxy, final_options
 
 if TYPE_CHECKING:
     from .config import Config
     from .domain import Domain
-    from .evaluator import Evaluator, Fidelity
+    from .evaluator import Evaluator
     from .plan import Plan, Stage
     from .registry import Kind
     from .settings import PluginChoice
-    from .space import SearchSpace
     from .stopper import Stopper
     from .strategy import Strategy
     from .task import Task
@@ -66,12 +65,14 @@ def resolve(config: Config, objects: Objects, note: Callable[[str], None] = lamb
             refuse_the_impossible(space, searched, domain, config.seed, note)
             if isinstance(strategy, OneShotStrategy):
                 space.check_supernet(searched)
-            final = _final_options(space, domain, task, config)
-            _check_fidelity(space, domain, searched, config.fidelity)
+            final = final_options(space, domain, task, config)
+            check_fidelity(space, domain, searched, config.fidelity)
     except PluginError:
         space.check(searched)  # says why, where the two are not of one family
         raise
-    _check_proxy(space, domain, searched, task)
+    if searched is not task:
+        with _naming("space", space, f" for the task {task.known_as!r}"):
+            check_proxy(space, domain, searched, task)
     for stage in (*funnel, judge):
         with _naming("evaluator", stage.evaluator):
             stage.evaluator.check(space, stage.task)
@@ -179,56 +180,10 @@ def _overridden(plugin: Plugin, method: str) -> bool:
     return any(method in own for own in defined[:says])
 
 
-def _check_fidelity(space: SearchSpace, domain: Domain, task: Task, fidelity: Fidelity) -> None:
-    """Raises ConfigError where networks of that fidelity are not the space's."""
-    smaller = space.at(space.reduced(fidelity, task))
-    seen = task.at_fidelity(fidelity)
-    if (smaller is not space or seen is not task) and smaller.domain(seen).decisions != domain.decisions:
-        asked = ",".join(f"{name}={value}" for name, value in fidelity.reductions.items())
-        raise ConfigError(
-            f"with the fidelity {asked} the space {space.known_as!r} leaves other things open than without"
-        )
-
-
-def _check_proxy(space: SearchSpace, domain: Domain, proxy: Task, task: Task) -> None:
-    """Raises ConfigError where what is found on the stand-in cannot be built for the task."""
-    if proxy is not task:
-        with _naming("space", space, f" for the task {task.known_as!r}"):
-            same = space.domain(task).decisions == domain.decisions
-        if not same:
-            raise ConfigError(
-                f"the space {space.known_as!r} leaves other things open on {proxy.known_as!r} than on "
-                f"{task.known_as!r}; set its options so that both are alike, or choose another proxy"
-            )
-
-
 def _made(kind: Kind, choice: PluginChoice) -> Plugin:
     from .registry import make
 
     return make(kind, choice.name, choice.options)
-
-
-def _final_options(space: SearchSpace, domain: Domain, task: Task, config: Config) -> Mapping[str, Any]:
-    """The space's options for the final training: those asked for, and what the fidelity's layers and width make of
-    them. Raises ConfigError where the decisions would be others."""
-    from .options import check_options
-
-    fidelity, other = config.final_fidelity, space
-    if config.final:
-        other = space.at(check_options("space", space.known_as, type(space), config.final))
-    other = other.at(other.reduced(replace(fidelity, resolution=None), task))
-    seen = task.at_fidelity(fidelity)
-    if other is space and seen is task:
-        return domain.options
-    decisions = other.domain(seen).decisions
-    if decisions != domain.decisions:
-        changes = {**config.final, **fidelity.reductions}
-        asked = ", ".join(f"{name}={value}" for name, value in changes.items())
-        raise ConfigError(
-            f"with {asked} the space {space.known_as!r} leaves other things open than without; expected options that "
-            f"only change the size"
-        )
-    return domain.options if other is space else other.recorded_settings()
 
 
 def _firsts(config: Config, strategy: Strategy, domain: Domain) -> tuple[Architecture, ...]:

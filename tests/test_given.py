@@ -137,7 +137,12 @@ def test_a_cell_found_with_few_is_trained_with_many(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("final", "said"), [("nodes=3", "leaves other things open"), ("layer=4", "layers"), ("layers=0", "at least 1")]
+    ("final", "said"),
+    [
+        ("nodes=3", "than without: there is another decision, 'normal"),
+        ("layer=4", "layers"),
+        ("layers=0", "at least 1"),
+    ],
 )
 def test_final_options_that_do_not_fit_are_a_sentence(final: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=said):
