@@ -500,7 +500,7 @@ def test_nas_dissect_takes_a_segmenter_and_layers_of_the_users_own(runs: Path, n
     [
         ("tiny", [], "has no `generator` to dissect"),
         ("learnt", [], "cannot tell what is where in images; give a function that can"),
-        ("told", ["--samples", "1"], "--samples is 1; expected 2 or more"),
+        ("told", ["--samples", "19"], "--samples is 19; expected 20 or more"),
         ("told", ["--layer", "map"], "the generator has no layer 'map'. Did you mean 'maps'? Its outermost are: maps"),
         ("told", ["--segmenter", "mine"], "the segmenter is 'mine'; expected a file or module and its function"),
         ("told", ["--segmenter", "./none.py:segments"], "no file"),
@@ -514,7 +514,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     run: str, arguments: list[str], says: str, runs: Path, nas: Nas
 ) -> None:
     code, out, err = nas(
-        "dissect", runs / run, *arguments, "-q", *([] if "--samples" in arguments else ["--samples", 8])
+        "dissect", runs / run, *arguments, "-q", *([] if "--samples" in arguments else ["--samples", 20])
     )
     assert (code, out) == (2, "")
     assert says in err

@@ -12,6 +12,9 @@ from .profile import Progress
 from .resume import RunFolder
 from .run import Json, Quiet
 
+FEWEST = 20
+"""Images: an interval of fewer than ten says nothing."""
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -47,7 +50,7 @@ def dissect(
     from ..errors import ConfigError
     from ..run import Run
 
-    for name, number, least in (("samples", samples, 2), ("units", units, 1), ("together", together, 0)):
+    for name, number, least in (("samples", samples, FEWEST), ("units", units, 1), ("together", together, 0)):
         if number < least:
             raise ConfigError(f"--{name} is {number}; expected {least} or more")
     run = Run(folder)

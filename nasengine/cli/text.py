@@ -96,6 +96,7 @@ def funnelled(run: Run) -> list[str]:
     """What each stage of the funnel judged and took, and what it is worth."""
     if len(run.stages) < 2:
         return []
+    from ..calibration import FEWEST
     from ..calibration import table as worth
     from ..report.compared import text
     from ..report.facts import stages
@@ -103,7 +104,10 @@ def funnelled(run: Run) -> list[str]:
     lines = ["", "The funnel:", *_indented(text(stages(run)))]
     agreements = run.calibration()
     if not agreements:
-        return [*lines, "  Too few were judged at two stages to say what the cheap judgements are worth."]
+        return [
+            *lines,
+            f"  Fewer than {FEWEST} were judged at two stages: too few to say what the cheap ones are worth.",
+        ]
     lines += ["", "What the stages are worth: rank correlation with later ones, among those that these judged too"]
     return [*lines, *_indented(text(worth(agreements)))]
 
