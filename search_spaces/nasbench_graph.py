@@ -24,7 +24,7 @@ from nasengine import Architecture, ArchitectureError, Chooser, ConfigError, Sea
 from .operations.convolutions import Dropout
 from .operations.graph import GraphNetwork, check_graphs
 from .operations.message_passing import Edges
-from .operations.nasbench_graph import OPERATIONS, Skip, operations
+from .operations.nasbench_graph import HEADS, OPERATIONS, Normalised, Skip, operations
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -32,13 +32,16 @@ if TYPE_CHECKING:
 NODES = 4
 LINKS = ("0000", "0001", "0011", "0012", "0013", "0111", "0112", "0122", "0123")
 """The input of each node: 0 is the raw features, n the n-th node; in the benchmark's order."""
-Operations = Callable[[int, int, float], Mapping[str, Callable[[], nn.Module]]]
+Operations = Callable[[int, int], Mapping[str, Callable[[], nn.Module]]]
 Cell = tuple[tuple[int, ...], tuple[str, ...]]
 """The inputs of the nodes, and their operations."""
 
 
 class Joined(nn.Module):
     """Four operations, joined in one way: (N, features), (2, E) → (N, classes).
+
+    Before a node that reads another stand its normalisation, ReLU and dropout, also where it is a skip; the features
+    are dropped out once, for all who read them. The head is two linear layers with nothing between.
 
     What a node gives are the channels of its operation, or, if it is a skip and all before it are, the raw features. In
     a supernet it may be either, so there its rows have places for both, and zeros where it is the other.
@@ -49,9 +52,11 @@ class Joined(nn.Module):
     ) -> None:
         super().__init__()
         self.links, (features, hidden, classes) = tuple(links), sizes
-        self.nodes, widths = nn.ModuleList(), [(0, features)]
+        self.dropout, self.norms, self.nodes = Dropout(dropout, sparse=True), nn.ModuleList(), nn.ModuleList()
+        widths = [(0, features)]
         for node, source in enumerate(links, 1):
-            kept = choose.one(f"node{node}", make(join(widths[source]), hidden, dropout))
+            self.norms.append(Normalised(*widths[source], dropout) if widths[source][0] else nn.Identity())
+            kept = choose.one(f"node{node}", make(join(widths[source]), hidden))
             kinds = {isinstance(option, Skip) for option in kept.children()}
             widths.append(widths[source] if kinds == {True} else (hidden, features if True in kinds else 0))
             for option in kept.children():
@@ -59,39 +64,38 @@ class Joined(nn.Module):
             self.nodes.append(kept)
         self.leaves = [node for node in range(1, NODES + 1) if node not in links]
         self.channels = [widths[leaf][0] for leaf in self.leaves]
-        self.head = nn.Sequential(
-            nn.Linear(join(self.channels), hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, classes)
-        )
+        self.head = nn.Sequential(nn.ReLU(), nn.Linear(join(self.channels), hidden), nn.Linear(hidden, classes))
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        edges, states = Edges(edge_index[0], edge_index[1], x.shape[0]), [x]
-        for source, node in zip(self.links, self.nodes, strict=True):
-            states.append(node(states[source], edges))
-        read = [states[leaf][:, :count] for leaf, count in zip(self.leaves, self.channels, strict=True)]
+        edges, states = Edges(edge_index[0], edge_index[1], x.shape[0]), [self.dropout(x)]
+        for source, norm, node in zip(self.links, self.norms, self.nodes, strict=True):
+            states.append(node(norm(states[source]), edges))
+        read = [(states[n] if count else x)[:, :count] for n, count in zip(self.leaves, self.channels, strict=True)]
         return self.head(torch.cat(read, dim=1))  # type: ignore[no-any-return]
 
 
 class NASBenchGraphSpace(SearchSpace):
     """The networks of NAS-Bench-Graph: four graph layers of nine kinds, joined in one of nine ways.
 
-    A skip hands on what it reads, the raw features where no layer is before it; raw features that no layer reads are
-    left out. A network has the benchmark's number of parameters but for those that are not used there: a normalisation
-    for each skip (512) and the weights of later layers for each arma (65,536).
+    The networks are those of the authors' program. A skip hands on what it reads, normalised, or the raw features where
+    no layer is before it; raw features that no layer reads are left out. A network has the benchmark's number of
+    parameters but for those that are not used there: a normalisation for each node that reads the raw features (512)
+    and the weights of later layers for each arma (65,536).
 
     It needs a task of graphs, or the evaluator `tabular`. Of several graphs, each gets the mean of its nodes. In its
     supernet every layer may read the raw features, so it is large where these are many.
 
     Options:
-        hidden: channels of each layer; the benchmark's 256 unless you say. It must be even, for `gat` has two heads.
-        dropout: the rate before each layer and in the head. The benchmark chose one for each data set, which its table
-            does not hold.
+        hidden: channels of each layer; the benchmark's 256 for Cora and CiteSeer unless you say. A multiple of four,
+            for `gat` has four heads.
+        dropout: the rate before each layer; the benchmark's for Cora and CiteSeer unless you say.
     """
 
     family = "GNN"
 
-    def __init__(self, *, hidden: int = 256, dropout: float = 0.5) -> None:
-        if hidden < 2 or hidden % 2:
-            raise ConfigError(f"the space 'nasbench_graph' has hidden = {hidden}; expected an even number")
+    def __init__(self, *, hidden: int = 256, dropout: float = 0.7) -> None:
+        if hidden < HEADS or hidden % HEADS:
+            raise ConfigError(f"the space 'nasbench_graph' has hidden = {hidden}; expected a multiple of {HEADS}")
         if not 0 <= dropout < 1:
             raise ConfigError(f"the space 'nasbench_graph' has dropout = {dropout}; expected a rate from 0 to below 1")
         self.hidden, self.dropout = hidden, dropout
@@ -111,7 +115,7 @@ class NASBenchGraphSpace(SearchSpace):
     def for_recording(self, task: Task) -> Self:
         """Without layers, which takes a tenth of the time."""
         space = copy(self)
-        space._operations = lambda channels_in, channels_out, dropout: dict.fromkeys(OPERATIONS, nn.Identity)
+        space._operations = lambda channels_in, channels_out: dict.fromkeys(OPERATIONS, nn.Identity)
         return space
 
     def canonical(self, architecture: Architecture) -> Architecture:
@@ -150,7 +154,7 @@ class NASBenchGraphSpace(SearchSpace):
         return "\n".join([*lines, self.notation(architecture)])
 
 
-def from_nasbench_graph(text: str, *, hidden: int = 256, dropout: float = 0.5) -> Architecture:
+def from_nasbench_graph(text: str, *, hidden: int = 256, dropout: float = 0.7) -> Architecture:
     """The architecture of a text such as `0012|gcn,gat,skip,fc`. Raises ArchitectureError where it is none."""
     links, _, operations = text.partition("|")
     cell = tuple(operations.split(","))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from functools import partial
 
@@ -26,6 +27,9 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "none": nn.Identity,
 }
+
+
+warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
 
 
 class Nothing(nn.Module):

@@ -1,5 +1,5 @@
-"""The nine operations of NAS-Bench-Graph (Qin et al. 2022, section 3), with the sizes that its parameter counts imply,
-and the initial weights of PyTorch Geometric's layers, of which it is made."""
+"""The nine operations of NAS-Bench-Graph (Qin et al. 2022, section 3), as the authors' program has them, with the
+initial weights of PyTorch Geometric's layers, of which it is made."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from .message_passing import Attention, Convolution, Edges
 
 OPERATIONS = ("gat", "gcn", "gin", "cheb", "sage", "arma", "graph", "fc", "skip")
 """In the benchmark's order."""
+HEADS = 4
+"""Of `gat`."""
 
 
 class Operation(nn.Module):
-    """Dropout, a layer, batch normalisation and ReLU: (N, channels_in), Edges → (N, sum of widths).
+    """A layer: (N, channels_in), Edges → (N, sum of widths).
 
     widths: the channels of the layer, and how many zeros stand behind them.
     """
 
-    def __init__(self, layer: nn.Module, channels: int, dropout: float) -> None:
+    def __init__(self, layer: nn.Module, channels: int) -> None:
         super().__init__()
-        self.dropout, self.layer, self.norm = Dropout(dropout, sparse=True), layer, nn.BatchNorm1d(channels)
-        self.widths = channels, 0
+        self.layer, self.widths = layer, (channels, 0)
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
-        found = self.norm(self.layer(self.dropout(x), edges)).relu()
+        found: Tensor = self.layer(x, edges)
         return nn.functional.pad(found, (0, self.widths[1])) if self.widths[1] else found
 
 
@@ -43,14 +44,33 @@ class Skip(nn.Module):
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
         if not all(self.widths):  # in a network of its own
             return x
+        x = x if x.layout == torch.strided else x.to_dense()
         return nn.functional.pad(x, (sum(self.widths) - x.shape[1], 0))
 
 
-def operations(channels_in: int, channels_out: int, dropout: float) -> dict[str, Callable[[], nn.Module]]:
+class Normalised(nn.Module):
+    """What comes before a layer that reads another: batch normalisation, ReLU and dropout. Where features may stand
+    behind the layer's channels, as in a supernet, they stay as they are, and so do zeros, where no layer was."""
+
+    def __init__(self, channels: int, features: int, dropout: float) -> None:
+        super().__init__()
+        self.norm, self.features, self.dropout = nn.BatchNorm1d(channels), features, Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.features:
+            return self._of_layer(x)
+        of_layer, features = x[:, : -self.features], x[:, -self.features :]
+        return torch.cat([self._of_layer(of_layer), features], dim=1) if of_layer.any() else x
+
+    def _of_layer(self, x: Tensor) -> Tensor:
+        return self.dropout(self.norm(x).relu())  # type: ignore[no-any-return]
+
+
+def operations(channels_in: int, channels_out: int) -> dict[str, Callable[[], nn.Module]]:
     """All nine, in the benchmark's order."""
     plain = partial(Convolution, channels_in, channels_out)
     layers: dict[str, Callable[[], nn.Module]] = {
-        "gat": partial(Attention, channels_in, channels_out, 2, nn.Identity()),
+        "gat": partial(Attention, channels_in, channels_out, HEADS, nn.Identity()),
         "gcn": partial(plain, norm="symmetric", looped=True, root=False),
         "gin": lambda: _as_torch(plain(norm="ones", looped=True, root=False)),
         "cheb": partial(plain, norm="symmetric"),
@@ -60,7 +80,7 @@ def operations(channels_in: int, channels_out: int, dropout: float) -> dict[str,
         "fc": lambda: OnNodes(nn.Linear(channels_in, channels_out)),
     }
     made: dict[str, Callable[[], nn.Module]] = {
-        name: lambda layer=layer: Operation(layer(), channels_out, dropout)  # type: ignore[misc]
+        name: lambda layer=layer: Operation(layer(), channels_out)  # type: ignore[misc]
         for name, layer in layers.items()
     }
     return {**made, "skip": Skip}
