@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from .errors import ConfigError, NasError, RunFailed, one_line
+from .errors import NasError, RunFailed, one_line
 from .evaluator import ForeseeingEvaluator, Metrics
-from .hardware import measurable
 from .plan import Plan, Stage
 from .plugin import Plugin
-from .stopper import Stopper
 from .trial import Evaluate, Report, Request, Trial
 
 
@@ -29,7 +27,6 @@ class Advice:
             for place, stopper in enumerate(stage.stoppers):
                 with _blaming("stopper", stopper):
                     stopper.start(stage.objectives, plan.rng(100 * index + place + 50), plan.full_epochs)
-                    _check(stopper, stage)
             if isinstance(stage.evaluator, ForeseeingEvaluator):
                 with _blaming("evaluator", stage.evaluator):
                     stage.evaluator.start(plan.domain, plan.rng(100 * index + 49), stage.objectives)
@@ -82,21 +79,6 @@ class Advice:
 
     def _stage(self, request: Evaluate) -> Stage:
         return self._stages[request.stage]
-
-
-def _check(stopper: Stopper, stage: Stage) -> None:
-    """Raises ConfigError where the stopper waits for what no curve shows: what is measured when a trial has ended."""
-    shown = {"parameters", "flops", *stage.evaluator.metric_names(stage.task)}
-    missing = [name for name in measurable(o.metric for o in stopper.reads()) if name not in shown]
-    if missing:
-        others = [o.metric for o in stage.objectives if o.metric in shown]
-        instead = (
-            f"take one that looks at another objective, such as median:objective={others[0]}, or " if others else ""
-        )
-        raise ConfigError(
-            f"the stopper {stopper.known_as!r} looks at {missing[0]!r}, which is measured when a trial has ended and "
-            f"stands in no curve; {instead}leave it out"
-        )
 
 
 @contextmanager

@@ -37,11 +37,6 @@ class Stopper(Plugin, ABC):
     def prepare(self) -> None:
         """Sets up what the stopper needs; `objectives`, `rng` and `full_epochs` are there."""
 
-    def reads(self) -> Sequence[Objective]:
-        """The objectives that it must see in curves to stop anything, asked for after `prepare`. A run whose curves
-        cannot show one is refused. Here: none that are known."""
-        return ()
-
     @abstractmethod
     def stop(self, number: int, request: Evaluate, curve: Sequence[Metrics], epochs: int | None) -> str | None:
         """Why the trial is to end here, in a fragment of a sentence; None to go on. Called after each of its epochs.

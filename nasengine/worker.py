@@ -7,7 +7,7 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, cast
@@ -159,6 +159,7 @@ class _Performance:
         if checkpoint and checkpoint["derived"]:
             self.derived = Architecture.from_json(checkpoint["derived"])
         self.metrics: Metrics = self.curve[-1] if self.curve else {}
+        self.measured: dict[str, float] | None = None
         self.note: str | None = None
         self.notes: list[str] = list(checkpoint.get("notes", ())) if checkpoint else []
         self.begun = checkpoint["context"] if checkpoint else None
@@ -242,9 +243,8 @@ class _Performance:
         changes = space.at(given.options).reduced(request.fidelity, self.worker.whole_task(request))
         reduced = Architecture(given.space, {**given.options, **changes}, given.picks) if changes else given
         judged = self.worker.evaluator(request).evaluate(reduced, request.fidelity, self.context)
-        if not isinstance(judged, Mapping):
-            judged = yield from judged
-        metrics = dict(judged or self.metrics)
+        said = judged if isinstance(judged, Mapping) else (yield from self._curve(iter(judged), given))
+        metrics = {**(self.measured or {}), **(said or self.metrics)}
         if not metrics:
             raise TrainingDiverged("the evaluator returned no metrics")
         if changes:  # what it costs is said of the whole network
@@ -260,11 +260,31 @@ class _Performance:
             except OSError as error:
                 why = error.strerror or one_line(error)
                 raise StorageError(f"the model found cannot be kept: {why}; nothing recorded so far is lost") from error
-        missing = [name for name in self.worker.measures if name not in metrics]
-        metrics |= measured(space, self.worker.whole_task(request), given, missing, self.worker.device)
+        metrics |= self._measured(given, metrics)
         for name, value in metrics.items():
             _number(name, value)
         return {name: float(value) for name, value in metrics.items()}
+
+    def _curve(self, points: Iterator[Metrics], given: Architecture) -> Generator[Metrics, None, Metrics | None]:
+        """Its points, with what is measured of the network, so that who stops a trial sees it, and the trial has it."""
+        try:
+            while True:
+                point = next(points)
+                if self.measured is None:
+                    self.measured = self._measured(given, point)
+                yield {**self.measured, **point}
+        except StopIteration as stop:
+            return cast("Metrics | None", stop.value)
+        finally:
+            if isinstance(points, Generator):
+                points.close()
+
+    def _measured(self, given: Architecture, known: Metrics) -> dict[str, float]:
+        """What was asked for and is not known; the trial's random numbers are as before."""
+        worker = self.worker
+        missing = [name for name in worker.measures if name not in known]
+        with torch.random.fork_rng([worker.device] if worker.device.type == "cuda" else []):
+            return measured(worker.space, worker.whole_task(self.request), given, missing, worker.device)
 
     def _checkpoint(self) -> None:
         if time.monotonic() - self._written >= self.worker.checkpoint_seconds:

@@ -161,24 +161,28 @@ def test_a_stopper_that_breaks_ends_the_run_in_its_name(tmp_path: Path) -> None:
         search(tmp_path / "run", evaluator=TRUTH, stoppers=f"{STOPPER}:breaks=true")
 
 
-@pytest.mark.parametrize(
-    ("stopper", "objectives"),
-    [
-        ("hypervolume", ("accuracy", "latency:min")),
-        ("median", ("latency:min", "accuracy")),
-        ("patience:objective=memory", ("accuracy", "memory:min")),
-        ("extrapolation:objective=latency_2", ("accuracy", "latency_2:min")),
-    ],
-)
-def test_a_stopper_of_what_no_curve_shows_is_refused_before_the_run(
-    stopper: str, objectives: tuple[str, ...], tmp_path: Path
-) -> None:
-    given: dict[str, Any] = {"evaluator": "train:epochs=2", "trials": 2, "objectives": objectives}
-    with pytest.raises(ConfigError, match=r"looks at '(latency|memory).*median:objective=accuracy, or leave it out"):
-        search(tmp_path / "run", **given, stoppers=stopper)
-    assert not (tmp_path / "run").exists()
-    run = search(tmp_path / "run", **given, stoppers="median:objective=accuracy")
-    assert run.finished
+def test_what_is_measured_of_a_network_stands_in_its_curve(tmp_path: Path) -> None:
+    """Whatever is measured, the training is the same, what it drops out by chance included."""
+    space, curves = "chain:stages=1,layers=1,widths=[8],operations=[convolution],dropouts=[0.5]", []
+    for folder, objectives in (("one", ("accuracy", "latency:min", "memory:min")), ("two", ("accuracy",))):
+        run = search(tmp_path / folder, space=space, evaluator="train:epochs=2", trials=2, objectives=objectives)
+        assert run.finished
+        trials = [trial for trial in run.all_trials if trial.purpose == "search"]
+        curves.append([point["train_loss"] for trial in trials for point in trial.curve])
+        if folder == "one":
+            assert all(point["latency"] == trial.metrics["latency"] > 0 for trial in trials for point in trial.curve)
+            assert all(trial.metrics["memory"] > 0 for trial in trials)
+    assert curves[0] == curves[1]
+
+
+def test_a_trial_that_adds_nothing_by_what_is_measured_is_stopped(tmp_path: Path) -> None:
+    run = search(
+        tmp_path / "run", evaluator="train:epochs=4", trials=12, objectives=("parameters:min", "memory:min"),
+        stoppers="hypervolume:n_startup_trials=2",
+    )  # fmt: skip
+    stopped = [trial for trial in run.all_trials if trial.state == "pruned"]
+    assert stopped
+    assert all(trial.metrics["memory"] > 0 for trial in stopped)
 
 
 def test_a_stopper_without_a_curve_is_refused_before_the_run(tmp_path: Path) -> None:

@@ -96,9 +96,6 @@ class Extrapolation(Stopper):
         self._finished: dict[Fidelity, deque[Finished]] = {}
         self._foreseen: dict[tuple[int, int, bytes], Foresight | None] = {}
 
-    def reads(self) -> Sequence[Objective]:
-        return [self._watched]
-
     def tell(self, trial: Trial) -> None:
         score, request = self._watched.score(trial), judged(trial)
         if score is not None and request is not None:

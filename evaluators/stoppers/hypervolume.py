@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nasengine import ConfigError, Evaluate, Fidelity, Metrics, Objective, Stopper, Trial
+from nasengine import ConfigError, Evaluate, Fidelity, Metrics, Stopper, Trial
 
 from .curves import epochs_text, judged, values_of
 
@@ -44,9 +44,6 @@ class Hypervolume(Stopper):
     def prepare(self) -> None:
         self._results: dict[Fidelity, list[list[float]]] = {}
         self._ends: dict[Fidelity, list[tuple[np.ndarray, np.ndarray]]] = {}
-
-    def reads(self) -> Sequence[Objective]:
-        return self.objectives
 
     def tell(self, trial: Trial) -> None:
         scores = [objective.score(trial) for objective in self.objectives]

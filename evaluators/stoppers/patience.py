@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from nasengine import ConfigError, Evaluate, Metrics, Objective, Stopper
+from nasengine import ConfigError, Evaluate, Metrics, Stopper
 
 from .curves import epochs_text, values_of, watched
 
@@ -31,9 +31,6 @@ class Patience(Stopper):
 
     def prepare(self) -> None:
         self._watched = watched(self.objectives, self.objective)
-
-    def reads(self) -> Sequence[Objective]:
-        return [self._watched]
 
     def stop(self, number: int, request: Evaluate, curve: Sequence[Metrics], epochs: int | None) -> str | None:
         best, age = -math.inf, 0

@@ -50,9 +50,6 @@ class Pruner(Stopper):
         self._open: dict[int, tuple[optuna.Study, optuna.Trial]] = {}
         self._seen: dict[int, int] = {}
 
-    def reads(self) -> Sequence[Objective]:
-        return [self.watched]
-
     def stop(self, number: int, request: Evaluate, curve: Sequence[Metrics], epochs: int | None) -> str | None:
         if not self._show(number, request, curve):
             return None
