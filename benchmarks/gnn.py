@@ -68,7 +68,7 @@ def references(task: str, seeds: int, folder: Path, markdown: bool) -> None:
     print_table(columns, rows, markdown)
 
 
-def searches(task: str, candidates: int, epochs: int, seeds: int, folder: Path, markdown: bool) -> None:
+def searches(task: str, candidates: int, epochs: int, seeds: int, seed: int, folder: Path, markdown: bool) -> None:
     """Each search's network, trained with several seeds; and as many random ones as there were candidates, once each by
     the recipe that judges candidates, and the best of these, by validation, with several seeds."""
     rows = []
@@ -77,12 +77,12 @@ def searches(task: str, candidates: int, epochs: int, seeds: int, folder: Path, 
         print(f"search by {strategy}", file=sys.stderr)
         learns = strategy.startswith("darts")
         run = nasengine.search(
-            SPACE, strategy, task, CHEAP, trials=None if learns else candidates, seed=0, baseline=0, threads=1,
+            SPACE, strategy, task, CHEAP, trials=None if learns else candidates, seed=seed, baseline=0, threads=1,
             out=folder / f"search-{strategy.partition(':')[0]}",
         )  # fmt: skip
         seconds = time.perf_counter() - began
         found = run.best.architecture
-        tests = [trained(found, task, "train", seed, folder)[0] for seed in range(seeds)]
+        tests = [trained(found, task, "train", other, folder)[0] for other in range(seeds)]
         done = [trial.metrics for trial in run.all_trials if trial.purpose == "search" and trial.state == "done"]
         valid = [100 * metrics["accuracy"] for metrics in done if "accuracy" in metrics]  # what learns has none
         seen = f"{statistics.fmean(valid):.2f} / {max(valid):.2f}" if valid else ""
@@ -90,10 +90,10 @@ def searches(task: str, candidates: int, epochs: int, seeds: int, folder: Path, 
         print(*rows[-1], sep=", ", file=sys.stderr)
     space: Any = make("space", "gnn", {"layers": 2, "hidden": [16, 64]})
     with_data: Any = make("task", "planetoid", {"path": task.partition("path=")[2].partition(",")[0]})
-    domain, rng = space.domain(with_data), np.random.default_rng(1)
+    domain, rng = space.domain(with_data), np.random.default_rng(seed + 1)
     count = min(candidates, 3 * seeds)
     print(f"{count} random networks", file=sys.stderr)
-    tests = [trained(domain.sample(rng), task, "train", seed, folder)[0] for seed in range(count)]
+    tests = [trained(domain.sample(rng), task, "train", other, folder)[0] for other in range(count)]
     rows.append([f"no search: the mean of {count}", "", "", mean(tests, 2), ""])
     columns = ["search", "candidates", "their validation accuracy, mean / best", "test accuracy of what was found, %"]
     print_table([*columns, "seconds of the search"], rows, markdown)
@@ -219,6 +219,7 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=20, help="of the known networks (default: %(default)s)")
     options.add_argument("--candidates", type=int, default=100, help="of a search (default: %(default)s)")
     options.add_argument("--epochs", type=int, default=50, help="of DARTS in the supernet (default: %(default)s)")
+    options.add_argument("--search-seed", type=int, default=0, help="of the searches (default: %(default)s)")
     options.add_argument("--final-seeds", type=int, default=5, help="of what was found (default: %(default)s)")
     options.add_argument("--networks", type=int, default=50, help="of NAS-Bench-Graph (default: %(default)s)")
     options.add_argument("--judged", type=int, default=300, help="by proxies (default: %(default)s)")
@@ -241,7 +242,7 @@ def main() -> None:
         "machine": f"{machine()}; one thread of {cores()}",
         "versions": versions("torch-geometric"),
         "asked": f"searches: space {SPACE}, candidates judged by {CHEAP}",
-        "seeds": "networks 0 …; searches 0",
+        "seeds": f"networks 0 …; searches {given.search_seed}",
         "repetitions": "mean ± sd over the seeds",
     }
     print_head("Graph networks on Cora", facts, given.markdown)
@@ -250,7 +251,7 @@ def main() -> None:
         if "references" in parts:
             references(task, 1 if quick else given.seeds, folder, given.markdown)
         if "searches" in parts and not quick:
-            searches(task, given.candidates, given.epochs, given.final_seeds, folder, given.markdown)
+            searches(task, given.candidates, given.epochs, given.final_seeds, given.search_seed, folder, given.markdown)
         if "agreement" in parts and not quick:
             agreement(f"{task},{AS_THEIRS}", given, folder)
         if "proxies" in parts and not quick:

@@ -229,8 +229,8 @@ class Task(Plugin, ABC):
         Raises DataError for files that cannot be read, ConfigError where there is no reading them: here, always.
         """
         raise ConfigError(
-            f"models of the task {cls.__name__} cannot be given files to judge; call them from Python: "
-            f"nasengine.Run(FOLDER).best_model()"
+            "models of this kind of task cannot be given files to judge; call them from Python: "
+            "nasengine.Run(FOLDER).best_model()"
         )
 
     def augment(self, batch: Batch, recipe: Recipe, generator: torch.Generator) -> Batch:
