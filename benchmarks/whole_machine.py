@@ -120,6 +120,12 @@ def main() -> None:
     options.add_argument("--data", nargs="+", choices=("digits", "CIFAR-10"), default=["digits", "CIFAR-10"])
     options.add_argument("--path", type=Path, help="CIFAR-10, binary version: the folder cifar-10-batches-bin")
     given = options.parse_args()
+    known = {name for networks in NETWORKS.values() for name in networks}
+    for asked in given.networks or ():
+        if not any(asked in name for name in known):
+            options.error(
+                f"there are no networks {asked!r}; expected chain, cell, or one of {', '.join(sorted(known))}"
+            )
     repetitions = 1 if given.quick else given.repetitions
     sizes = {
         data: (1, 6) if given.quick else (given.epochs or epochs, given.candidates or candidates)

@@ -194,6 +194,28 @@ def test_a_skip_at_the_input_hands_on_the_raw_features() -> None:
         assert torch.equal(model(task.graph), by_hand)
 
 
+def test_a_skip_behind_a_layer_hands_on_what_it_normalised() -> None:
+    """As in the authors' program, written out: nodes that no other reads are rectified, joined, and mapped twice."""
+    task = Nodes()
+    model = NASBenchGraphSpace(hidden=4).model(from_nasbench_graph("0112|gcn,gin,skip,fc", hidden=4), task).eval()
+    joined = next(model.network.children())
+    gcn, gin, _, fc = (next(node.children()) for node in joined.nodes)
+    with torch.no_grad():
+        for norm in joined.norms[1:]:
+            norm.norm.running_mean.normal_()
+        edges = Edges(task.graph.edge_index[0], task.graph.edge_index[1], 12)
+        normalised = [lambda x, norm=norm.norm: norm(x).relu() for norm in joined.norms[1:]]
+        first = gcn.layer(task.graph.x, edges)
+        last = fc.layer(normalised[2](gin.layer(normalised[0](first), edges)), edges)
+        both = torch.cat([normalised[1](first), last], 1).relu()
+        by_hand = nn.functional.linear(
+            nn.functional.linear(both, joined.head[1].weight, joined.head[1].bias),
+            joined.head[2].weight,
+            joined.head[2].bias,
+        )
+        assert torch.allclose(model(task.graph), by_hand, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("text", "same"),
     [
